@@ -1,0 +1,57 @@
+"""Card: every fact of a metric that can be known before a weight is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The facts of one metric; the contract tests check each of them against the metric's behavior."""
+
+    name: str  # what create_metric takes
+    summary: str  # one line: what it is and, for a model trained by this project, what it is not
+    source: str  # paper, section or equation, and the reference implementation where there is one
+    lower_better: bool
+    score_range: tuple[float, float]  # the ends of the scale; scores may pass them by 5 %
+    license: str  # of the weights or parameters, apart from the code's Apache-2.0
+    gradient: str = "exact"  # "exact", or which part of the score is piecewise constant
+    learned: bool = False  # trained on people's scores
+    commercial: bool = True  # may the weights be used commercially
+    needs_reference: bool = False  # metric(enhanced, reference=dark)
+    min_size: int = 32  # the shortest side accepted, in pixels
+    sees: tuple[str, ...] = ()  # what its score answers to in falling order: "exposure", "noise", ...
+    blind_spots: str = ""  # what it is known to judge wrongly
+    preprocessing: str = "none"
+    trained_on: str = ""
+    weights: str = ""  # file under lowlight_iqa/weights, or "" for none
+    sha256: str = ""  # of that file
+    reached: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # measured figures, protocol included
+
+    @property
+    def best(self) -> float:
+        """The better end of ``score_range``."""
+        return self.score_range[0] if self.lower_better else self.score_range[1]
+
+    def __str__(self) -> str:
+        low, high = self.score_range
+        rows = {
+            "source": self.source,
+            "score": f"{low:g} to {high:g}, {'lower' if self.lower_better else 'higher'} is better",
+            "gradient": self.gradient,
+            "sees": ", ".join(self.sees),
+            "blind spots": self.blind_spots,
+            "input": f"RGB in [0, 1], shortest side at least {self.min_size}"
+            + ("; and the dark input as reference" if self.needs_reference else ""),
+            "preprocessing": self.preprocessing,
+            "trained on": self.trained_on,
+            "license": self.license + ("" if self.commercial else " (not for commercial use)"),
+            "weights": f"{self.weights}, sha256 {self.sha256}" if self.weights else "",
+            **{f"reached: {what}": figure for what, figure in self.reached.items()},
+        }
+        body = "\n".join(f"  {key}: {value}" for key, value in rows.items() if value)
+        return f"{self.name}: {self.summary}\n{body}"

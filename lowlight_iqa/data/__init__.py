@@ -1,0 +1,1 @@
+"""One reader per data set, each from the layout its authors distribute."""

@@ -1,0 +1,144 @@
+"""LEIQ's method on a compact trunk: one score and six reasons.
+
+References:
+    LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752: one shared trunk, for each task a head of two linear layers without an
+    activation between them, the PLCC loss summed over the tasks, a 4-parameter logistic to the scale of the labels.
+    Here the trunk is EfficientNet-Lite instead of SigLIP2, its seven stages pooled to means and deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..card import Card
+from ..correlation import logistic
+from ..metric import Metric
+from ..registry import register
+from ..weights import load, load_strictly
+
+TASKS = ("mos", "light", "color", "noise", "exposure", "nature", "content_recovery")
+SHORT_SIDE = 512  # larger pictures are reduced to it: the heads were trained at the trunk's view of such pictures
+
+# Words of MLE's descriptions for the low, middle and high third of an attribute's 1..5.
+WORDS = {
+    "light": ("dim brightness", "moderate brightness", "bright brightness"),
+    "color": ("low color fidelity", "medium color fidelity", "high color fidelity"),
+    "noise": ("severe noise", "obvious noise", "slight noise"),
+    "exposure": ("severe overexposure", "local overexposure", "well-controlled exposure"),
+    "content_recovery": ("much detail lost", "some detail lost", "its detail kept"),
+    "nature": ("an unnatural appearance", "a partly natural appearance", "a natural appearance"),
+}
+
+
+class LeiqNetwork(nn.Module):
+    """Trunk, pooled statistics and seven heads.
+
+    Args:
+        trunk: "lite0", "lite1" or "lite2".
+        hidden: width between the two layers of a head.
+    """
+
+    def __init__(self, trunk: str = "lite1", hidden: int = 128) -> None:
+        super().__init__()
+        from ..backbones import CompactTrunk
+
+        self.trunk_name, self.hidden = trunk, hidden
+        self.trunk = CompactTrunk(trunk)
+        width = 2 * sum(self.trunk.widths)
+        self.center: Tensor
+        self.scale: Tensor
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.heads = nn.ModuleDict(
+            {task: nn.Sequential(nn.Linear(width, hidden), nn.Linear(hidden, 1)) for task in TASKS}
+        )
+
+    def statistics(self, x: Tensor, frozen: int = 0) -> Tensor:
+        """Mean and deviation of every channel of every stage, (N, F), of pictures (N, 3, H, W) in [0, 1]."""
+        pooled = []
+        for stage in self.trunk(x, frozen):
+            flat = stage.flatten(2).to(self.center.dtype)  # (N, C, h w)
+            mean = flat.mean(2)
+            variance = (flat - mean[..., None]).square().mean(2)
+            pooled += [mean, (variance + 1e-6).sqrt()]
+        return torch.cat(pooled, 1)
+
+    def forward(self, x: Tensor, frozen: int = 0) -> dict[str, Tensor]:
+        """Raw outputs (N,) of each task, on no particular scale."""
+        features = (self.statistics(x, frozen) - self.center) / self.scale
+        return {task: head(features)[:, 0] for task, head in self.heads.items()}
+
+
+def reduce(x: Tensor, short_side: int) -> Tensor:
+    """Pictures (N, 3, H, W) whose shorter side is larger than ``short_side`` brought down to it, antialiased."""
+    height, width = x.shape[2:]
+    if min(height, width) <= short_side:
+        return x
+    factor = short_side / min(height, width)
+    size = (max(short_side, round(height * factor)), max(short_side, round(width * factor)))
+    return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+@register(
+    Card(
+        name="leiq",
+        summary="LEIQ's method on a compact trunk, trained by this project on BIQ2021; not the authors' checkpoint.",
+        source="LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; heads and loss as published, trunk EfficientNet-Lite",
+        lower_better=False,
+        score_range=(0.0, 10.0),
+        license="research use; training data without a stated licence (BIQ2021); trunk Apache-2.0",
+        learned=True,
+        commercial=False,
+        sees=("exposure", "noise"),
+        preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
+        weights="",
+    )
+)
+class Leiq(Metric):
+    """Score on MLE's 0..10 and six attributes on 1..5 (5: nothing lost) for pictures taken or enhanced in low light."""
+
+    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
+        loaded = load(card, weights)
+        super().__init__(loaded.card)
+        self.network = LeiqNetwork(loaded.config["trunk"], loaded.config["hidden"])
+        self.mappings: dict[str, list[float]] = loaded.config["mappings"]
+        load_strictly(self, loaded.tensors)
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_network(cls, card: Card, network: LeiqNetwork, mappings: Mapping[str, list[float]]) -> Leiq:
+        """A metric around a trained network, for saving it."""
+        metric = cls.__new__(cls)
+        Metric.__init__(metric, card)
+        metric.network, metric.mappings = network, dict(mappings)
+        metric.eval().requires_grad_(False)
+        return metric
+
+    def weight_config(self) -> dict[str, Any]:
+        """Architecture and mappings."""
+        return {"trunk": self.network.trunk_name, "hidden": self.network.hidden, "mappings": self.mappings}
+
+    def _mapped(self, x: Tensor) -> dict[str, Tensor]:
+        raw = self.network(reduce(x.to(self.network.center.dtype), SHORT_SIDE))
+        return {task: logistic(raw[task], self.mappings[task]) for task in TASKS}
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """MOS (N,) on 0..10."""
+        return self._mapped(x)["mos"]
+
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """MOS and the six attributes on 1..5."""
+        mapped = self._mapped(x)
+        return mapped["mos"], {task: mapped[task] for task in TASKS[1:]}, None
+
+    def describe(self, score: float, attributes: Mapping[str, float]) -> str:
+        """A sentence in the five slots of MLE's descriptions, and one for detail."""
+        word = {name: words[min(2, max(0, int((attributes[name] - 1) / (4 / 3))))] for name, words in WORDS.items()}
+        *listed, nature = word.values()
+        return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."

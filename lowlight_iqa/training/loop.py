@@ -1,0 +1,191 @@
+"""The one training loop: AdamW, warm-up and cosine, averaged weights, checkpoints to resume from, torchrun.
+
+A batch loss such as PLCC is no mean over pictures, so data parallelism as usual (mean of the ranks' gradients) would
+train something else. Here each rank computes its share of the pictures, ``Ranks.gather`` makes the whole batch's
+outputs known to all, the loss is that of the whole batch, and the ranks' gradients are summed: any number of
+processes takes the same step.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+log = logging.getLogger("lowlight_iqa.training")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that torchrun started; (0, 1) where it did not."""
+
+    rank: int
+    world: int
+
+    @classmethod
+    def join(cls) -> Ranks:
+        """Join the group that torchrun announces in the environment (gloo on CPU, nccl on CUDA)."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(int(os.environ.get("RANK", "0")), world)
+
+    def share(self, items: Sequence[Any]) -> list[Any]:
+        """This rank's items of a batch.
+
+        Raises:
+            ValueError: the batch cannot be shared out evenly.
+        """
+        if len(items) % self.world:
+            raise ValueError(f"a batch of {len(items)} cannot be shared by {self.world} processes; change either")
+        return list(items[self.rank :: self.world])
+
+    def gather(self, outputs: Tensor) -> Tensor:
+        """The whole batch's outputs (N, ...), in its order, from each rank's share; gradient through the own share."""
+        if self.world == 1:
+            return outputs
+        parts = [torch.empty_like(outputs) for _ in range(self.world)]
+        dist.all_gather(parts, outputs.detach().contiguous())
+        parts[self.rank] = outputs
+        return torch.stack(parts, 1).flatten(0, 1)
+
+    def sum_gradients(self, module: nn.Module) -> None:
+        """Add up the ranks' gradients, in one message."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast."""
+
+    epochs: int
+    steps_per_epoch: int
+    warmup: int = 100  # steps
+    weight_decay: float = 0.05
+    average: float = 0.998  # decay of the averaged weights, the ones that are kept
+    seed: int = 0
+
+
+def train(
+    network: nn.Module,
+    rates: Sequence[tuple[Sequence[nn.Parameter], float]],
+    batch_loss: Callable[[nn.Module, np.random.Generator, Ranks], tuple[Tensor, Mapping[str, float]]],
+    schedule: Schedule,
+    out: Path,
+    *,
+    resume: bool = False,
+    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    ranks: Ranks | None = None,
+) -> nn.Module:
+    """Train a network and return its averaged weights as a network.
+
+    The batch of a step depends on the seed and the step's number alone, so a resumed run takes the same steps.
+
+    Args:
+        network: what is trained, in place.
+        rates: groups of parameters with their learning rates.
+        batch_loss: (network, generator of the step, ranks) -> scalar of the whole batch and figures to log.
+        schedule: epochs, warm-up, averaging, seed.
+        out: folder for ``train.log`` and ``checkpoint.pt``.
+        resume: go on from ``checkpoint.pt``.
+        validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
+        ranks: this process among others.
+
+    Raises:
+        FileNotFoundError: nothing to resume from.
+        ValueError: the checkpoint is of another schedule.
+        FloatingPointError: the loss is not finite.
+    """
+    from tqdm import tqdm
+
+    ranks = ranks or Ranks.join()
+    optimizer = torch.optim.AdamW(
+        [{"params": list(parameters), "lr": rate} for parameters, rate in rates], weight_decay=schedule.weight_decay
+    )
+    total = schedule.epochs * schedule.steps_per_epoch
+    decline = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1.0, (step + 1) / schedule.warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1, step / total))),
+    )
+    average = copy.deepcopy(network).requires_grad_(False)
+    checkpoint, start = out / "checkpoint.pt", 0
+    if resume:
+        start = _restore(checkpoint, schedule, network, average, optimizer, decline)
+        log.info("resumed at step %d of %d", start, total)
+
+    bar = tqdm(total=total, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
+    for step in range(start, total):
+        loss, figures = batch_loss(network, np.random.default_rng([schedule.seed, step]), ranks)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        ranks.sum_gradients(network)
+        optimizer.step()
+        decline.step()
+        decay = min(schedule.average, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for kept, now in zip(average.parameters(), network.parameters(), strict=True):
+                kept.lerp_(now, 1 - decay)
+        bar.update()
+        bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+        if (step + 1) % 20 == 0:
+            parts = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            log.info("step %d loss %.4f %s", step + 1, loss.item(), parts)
+        if (step + 1) % schedule.steps_per_epoch == 0 and ranks.rank == 0:
+            _save(checkpoint, schedule, step + 1, network, average, optimizer, decline)
+            if validate is not None:
+                parts = " ".join(f"{name} {value:.4f}" for name, value in validate(average).items())
+                log.info("epoch %d of %d: %s", (step + 1) // schedule.steps_per_epoch, schedule.epochs, parts)
+    bar.close()
+    ranks.barrier()
+    return average
+
+
+def _save(path: Path, schedule: Schedule, step: int, *stateful: Any) -> None:
+    new = path.with_suffix(".new")
+    torch.save({"schedule": vars(schedule), "step": step, "states": [each.state_dict() for each in stateful]}, new)
+    new.replace(path)  # a run killed here leaves the old checkpoint whole
+
+
+def _restore(path: Path, schedule: Schedule, *stateful: Any) -> int:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; there is nothing to resume, start without --resume")
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    if saved["schedule"] != vars(schedule):
+        raise ValueError(f"{path} is of another run ({saved['schedule']}); resume with the same settings or start anew")
+    for each, state in zip(stateful, saved["states"], strict=True):
+        each.load_state_dict(state)
+    return int(saved["step"])
+
+
+def start_log(out: Path, ranks: Ranks) -> None:
+    """Write the log to ``out/train.log`` (rank 0 alone) and warnings to the terminal."""
+    out.mkdir(parents=True, exist_ok=True)
+    log.setLevel(logging.INFO)
+    log.handlers.clear()
+    if ranks.rank == 0:
+        handler = logging.FileHandler(out / "train.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)

@@ -1,4 +1,4 @@
-"""The ``lowlight-iqa`` command: ``add_...`` declares a subcommand and its options, ``run_...`` does it.
+"""The ``lowlight-iqa`` command: ``add_...`` declares a subcommand and its options, ``run_...`` does it."""
 
 from __future__ import annotations
 

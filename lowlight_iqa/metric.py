@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias, Union, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,8 @@ class Metric(nn.Module, ABC):
 
     def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # scores are computed in float32 or better
-            return self.score_batch(x) if reference is None else self.score_batch(x, reference)
+            scores = self.score_batch(x) if reference is None else self.score_batch(x, reference)
+        return scores.to(x.dtype)
 
     def _score_list(self, pictures: list[Picture], references: list[Picture] | None) -> Tensor:
         if references is not None and len(references) != len(pictures):
@@ -205,7 +206,11 @@ def check_reference(x: Tensor, reference: Tensor) -> Tensor:
 
 
 def _as_list(img: Pictures) -> list[Picture]:
-    pictures = list(img) if isinstance(img, (list, tuple)) else [img]
+    pictures: list[Picture] = []
+    if isinstance(img, (list, tuple)) or (isinstance(img, Tensor) and img.ndim == 4):
+        pictures += img
+    else:
+        pictures.append(cast(Picture, img))
     if not pictures:
         raise ValueError("the list of pictures is empty; give at least one")
     return pictures

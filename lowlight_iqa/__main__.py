@@ -1,0 +1,8 @@
+"""``python -m lowlight_iqa`` is the ``lowlight-iqa`` command."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,319 @@
+"""The ``lowlight-iqa`` command: ``add_...`` declares a subcommand and its options, ``run_...`` does it."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+from .images import SUFFIXES, read_image
+from .registry import create_metric, find, list_metrics
+
+if TYPE_CHECKING:
+    from .metric import Assessment, Metric
+
+PROGRAM = "lowlight-iqa"
+Subparsers = Any  # argparse keeps the type of add_subparsers() private
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments, without the program's name; None for those of the process.
+
+    Returns:
+        The exit status: 0 for success, 1 if some pictures could not be scored, 2 if it could not run.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of a file's name
+    try:
+        args = build_parser().parse_args(argv)
+        status = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, ValueError) as error:
+        report(str(error))
+        return 2
+    return int(status)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (add_score, add_list, add_card):
+        add(subparsers)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        report(f"{message}; see {self.prog} --help")
+        sys.exit(2)
+
+
+def report(message: str) -> None:
+    """Tell the user of a problem, in one line on stderr."""
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option --device, for ``pick_device``."""
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
+    )
+
+
+def pick_device(name: str) -> str:
+    """The device that --device names.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros((), device=name)
+    except Exception as error:  # torch raises AssertionError, RuntimeError or NotImplementedError
+        raise ValueError(
+            f"there is no device {name!r} ({str(error).splitlines()[0]}); try --device cpu"
+        ) from error
+    return name
+
+
+# score
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What became of one picture."""
+
+    path: str
+    results: dict[str, Assessment] = field(default_factory=dict)  # by metric
+    error: str = ""
+
+    def cells(self) -> dict[str, str]:
+        """The columns of a table: ``leiq``, ``leiq.light``, ..."""
+        cells = {"path": self.path}
+        for name, result in self.results.items():
+            cells[name] = f"{result.score:.6g}"
+            cells |= {f"{name}.{key}": f"{value:.6g}" for key, value in result.attributes.items()}
+        return cells
+
+
+def add_score(subparsers: Subparsers) -> None:
+    """Declare ``score``."""
+    parser = subparsers.add_parser(
+        "score",
+        help="score pictures and folders",
+        description="Score pictures, one row for each, in the order given; folders are searched recursively. "
+        'A picture that cannot be scored is reported on stderr and left out (in JSON it has an "error" '
+        "instead of scores), and the exit status is 1.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", type=Path, help="picture or folder")
+    parser.add_argument(
+        "-m",
+        "--metric",
+        action="append",
+        metavar="NAME",
+        help="may be repeated, or NAME,NAME (default: leiq)",
+    )
+    parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones, for a single metric")
+    parser.add_argument(
+        "--reference",
+        metavar="PATH",
+        type=Path,
+        help="the dark input, or a folder with files of the same names",
+    )
+    parser.add_argument(
+        "--attributes", action="store_true", help="also what the metric says of light, noise, ..."
+    )
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    add_device(parser)
+    parser.set_defaults(run=run_score)
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Score pictures with one or more metrics; each is decoded once."""
+    names = list(dict.fromkeys(",".join(args.metric or ["leiq"]).split(",")))
+    cards = [find(name)[1] for name in names]
+    if args.weights and len(names) > 1:
+        raise ValueError(
+            f"--weights belongs to one metric, not to {', '.join(names)}; score with one at a time"
+        )
+    comparing = [card.name for card in cards if card.needs_reference]
+    if comparing and args.reference is None:
+        raise ValueError(f"{comparing[0]} compares with the dark input; give --reference")
+    if args.reference is not None and not comparing:
+        raise ValueError(f"--reference is of no use to {', '.join(names)}; leave it out")
+    pictures = list(find_pictures(args.paths))
+    device = pick_device(args.device)
+    metrics = [create_metric(name, device=device, weights=args.weights) for name in names]
+
+    failed: list[Path] = []
+    entries = _score(pictures, metrics, args.reference, args.attributes, failed)
+    {"table": _write_table, "csv": _write_csv, "json": _write_json}[args.format](entries, names)
+    return 1 if failed else 0
+
+
+def find_pictures(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files among the paths as they are given, and the pictures in the folders among them, sorted.
+
+    Raises:
+        ValueError: a folder without pictures.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(
+            file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
+        )
+        if not inside:
+            raise ValueError(f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})")
+        yield from inside
+
+
+def _score(
+    pictures: Sequence[Path],
+    metrics: Sequence[Metric],
+    reference: Path | None,
+    attributes: bool,
+    failed: list[Path],
+) -> Iterator[_Entry]:
+    import torch
+    from tqdm import tqdm
+
+    for path in tqdm(pictures, unit="picture", file=sys.stderr, disable=not sys.stderr.isatty()):
+        try:
+            with torch.inference_mode():
+                entry = _Entry(str(path), _results(path, metrics, reference, attributes))
+        except (OSError, ValueError, torch.cuda.OutOfMemoryError) as error:
+            failed.append(path)
+            message = str(error) if str(path) in str(error) else f"{path}: {error}"
+            with tqdm.external_write_mode(file=sys.stderr):
+                report(message)
+            entry = _Entry(str(path), error=message)
+        yield entry
+
+
+def _results(
+    path: Path, metrics: Sequence[Metric], reference: Path | None, attributes: bool
+) -> dict[str, Assessment]:
+    from .metric import Assessment
+
+    device = metrics[0].device
+    picture = read_image(path).to(device)
+    dark = None
+    if reference is not None:
+        dark = read_image(reference / path.name if reference.is_dir() else reference).to(device)
+    results = {}
+    for metric in metrics:
+        if metric.card.needs_reference:
+            results[metric.card.name] = Assessment(metric(picture, reference=dark).item())
+        elif attributes:
+            results[metric.card.name] = metric.assess(picture)
+        else:
+            results[metric.card.name] = Assessment(metric(picture).item())
+    return results
+
+
+def _write_table(entries: Iterable[_Entry], names: Sequence[str]) -> None:
+    rows = [entry.cells() for entry in entries if not entry.error]
+    if rows:
+        print_table([list(rows[0]), *(list(row.values()) for row in rows)])
+
+
+def _write_csv(entries: Iterable[_Entry], names: Sequence[str]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    columns: list[str] = []
+    for entry in entries:
+        if entry.error:
+            continue
+        cells = entry.cells()
+        if not columns:  # known from the first picture that could be scored
+            columns = list(cells)
+            writer.writerow(columns)
+        writer.writerow(cells.values())
+    if not columns:
+        writer.writerow(["path", *names])
+
+
+def _write_json(entries: Iterable[_Entry], names: Sequence[str]) -> None:
+    json.dump([_json(entry) for entry in entries], sys.stdout, indent=2)
+    print()
+
+
+def _json(entry: _Entry) -> dict[str, Any]:
+    if entry.error:
+        return {"path": entry.path, "error": entry.error}
+    facts: dict[str, Any] = {"path": entry.path}
+    for name, result in entry.results.items():
+        facts[name] = {"score": result.score}
+        if result.attributes:
+            facts[name]["attributes"] = dict(result.attributes)
+        if result.description:
+            facts[name]["description"] = result.description
+    return facts
+
+
+# list
+
+
+def add_list(subparsers: Subparsers) -> None:
+    """Declare ``list``."""
+    parser = subparsers.add_parser("list", help="list the metrics", description="List the metrics.")
+    parser.add_argument("--learned", action="store_true", help="only those trained on people's scores")
+    parser.add_argument(
+        "--commercial", action="store_true", help="only those with weights for commercial use"
+    )
+    parser.set_defaults(run=run_list)
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print name, direction, range and summary of each metric."""
+    rows = [("name", "better", "range", "summary")]
+    for name in list_metrics(learned=args.learned or None, commercial=args.commercial or None):
+        card = find(name)[1]
+        low, high = card.score_range
+        rows.append((name, "lower" if card.lower_better else "higher", f"{low:g} to {high:g}", card.summary))
+    print_table(rows)
+    return 0
+
+
+# card
+
+
+def add_card(subparsers: Subparsers) -> None:
+    """Declare ``card``."""
+    parser = subparsers.add_parser("card", help="print the facts of a metric", description="Print a card.")
+    parser.add_argument("name", metavar="NAME")
+    parser.set_defaults(run=run_card)
+
+
+def run_card(args: argparse.Namespace) -> int:
+    """Print every fact of a metric."""
+    print(find(args.name)[1])
+    return 0

@@ -1,4 +1,4 @@
-"""Weights: a bundled file, a directory or a pinned Hub repository; safetensors only, hash and keys checked at every load."""
+"""Weights: a bundled file, a directory or a pinned Hub repository; safetensors only, hash and keys always checked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -53,18 +51,14 @@ def load(card: Card, source: str | Path | None = None) -> Loaded:
     """
     if source is None:
         if not card.weights:
-            raise WeightsNotFound(
-                f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)"
-            )
+            raise WeightsNotFound(f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)")
         return _read(BUNDLED / card.weights, card.sha256, card)
     if str(source).startswith("hf:"):
         config_path, path = _hub_files(str(source))
     else:
         path = Path(source)
         if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
-            raise ValueError(
-                f"{path} is not safetensors; pickled checkpoints can run code and are not loaded"
-            )
+            raise ValueError(f"{path} is not safetensors; pickled checkpoints can run code and are not loaded")
         path = path / WEIGHTS if path.suffix != ".safetensors" else path
         config_path = path.parent / CONFIG
     facts = _read_config(config_path, card)
@@ -86,21 +80,15 @@ def _read_config(path: Path, card: Card) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))["card"]
         name = facts["name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a config of this library ({error}); save the metric again"
-        ) from error
+        raise ValueError(f"{path} is not a config of this library ({error}); save the metric again") from error
     if name != card.name:
-        raise ValueError(
-            f"{path.parent} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)"
-        )
+        raise ValueError(f"{path.parent} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)")
     return dict(facts)
 
 
 def _read(path: Path, sha256: str, card: Card) -> Loaded:
     if not path.is_file():
-        raise WeightsNotFound(
-            f"{path} is missing; install the package again or give create_metric(..., weights=DIR)"
-        )
+        raise WeightsNotFound(f"{path} is missing; install the package again or give create_metric(..., weights=DIR)")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise ValueError(
@@ -111,9 +99,7 @@ def _read(path: Path, sha256: str, card: Card) -> Loaded:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
             config = json.loads((file.metadata() or {}).get("config", "{}"))
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a safetensors file ({error}); pickled checkpoints are not loaded"
-        ) from error
+        raise ValueError(f"{path} is not a safetensors file ({error}); pickled checkpoints are not loaded") from error
     return Loaded(
         card,
         {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()},

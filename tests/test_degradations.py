@@ -56,7 +56,8 @@ def test_an_attribute_falls_along_its_own_ramp(photo, ramp, attribute):
 
 
 @pytest.mark.parametrize(
-    ("ramp", "untouched"), [("under", ["color", "noise", "exposure"]), ("noise", ["light", "content_recovery"])]
+    ("ramp", "untouched"),
+    [("under", ["color", "noise", "exposure"]), ("noise", ["light", "content_recovery"])],
 )
 def test_what_a_ramp_does_not_touch_stays(photo, ramp, untouched):
     targets = dict(zip(ATTRIBUTES, degrade(photo, RAMPS[ramp][2], np.random.default_rng(0))[1], strict=True))

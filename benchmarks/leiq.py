@@ -1,6 +1,7 @@
 """Everything that the card of ``leiq`` states, measured: ``python benchmarks/leiq.py --data DATA [--weights DIR]``.
 
-DATA holds ``biq2021`` (train.csv, test.csv, images) and ``lol`` (eval15, train; each with low and high). Prints Markdown.
+DATA holds ``biq2021`` (train.csv, test.csv, images) and ``lol`` (eval15, train; each with low and high).
+Prints Markdown.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
         well_exposed = sorted(i.path for i in test if 90 <= i.mean_luma <= 160 and i.mos >= 0.6)[:100]
         ladder(metric, well_exposed)
         heads(metric, [item.path for item in validation if item.mos > 0.7 and 45 < item.mean_luma < 180])
-        speed(metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0])
+        speed(metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights)
 
 
 def ratings(metric: Leiq, rated: Sequence[biq2021.Rated]) -> None:
@@ -67,7 +68,8 @@ def pairs(metric: Leiq, lol: Path) -> None:
     print("| LOL pairs | dark below normal | mean score, dark | normal |\n|---|---|---|---|")
     for part in ("eval15", "train"):
         low, high = (
-            np.array([metric(path).item() for path in sorted((lol / part / kind).iterdir())]) for kind in ("low", "high")
+            np.array([metric(path).item() for path in sorted((lol / part / kind).iterdir())])
+            for kind in ("low", "high")
         )
         print(f"| {part} | {(low < high).sum()} of {len(low)} | {low.mean():.2f} | {high.mean():.2f} |")
     print()
@@ -130,10 +132,10 @@ def explain(metric: Leiq, pictures: Sequence[np.ndarray]) -> np.ndarray:
     return torch.stack([mos, *attributes.values()], 1).numpy()
 
 
-def speed(metric: Leiq, path: Path) -> None:
+def speed(metric: Leiq, path: Path, weights: str | None) -> None:
     """Making the metric and scoring one 600x400 picture."""
     start = time.perf_counter()
-    lowlight_iqa.create_metric("leiq", weights=None if metric.card.weights != "model.safetensors" else None)
+    lowlight_iqa.create_metric("leiq", weights=weights)
     made = time.perf_counter()
     metric(path)
     scored = time.perf_counter()

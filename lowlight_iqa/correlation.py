@@ -92,9 +92,7 @@ def fit_logistic(
         start[:2] = np.clip(start[:2], low + 1e-3, high - 1e-3)
         bounds = ([low, low, -np.inf, 1e-6], [high, high, np.inf, np.inf])  # type: ignore[assignment]
     try:
-        found, _ = curve_fit(
-            lambda x, *b: logistic(x, b), s, y, p0=start, bounds=bounds, jac=_slopes, maxfev=100_000
-        )
+        found, _ = curve_fit(lambda x, *b: logistic(x, b), s, y, p0=start, bounds=bounds, jac=_slopes, maxfev=100_000)
     except RuntimeError as error:
         raise ValueError(f"no logistic fits these {len(s)} scores ({error}); look at their scatter plot") from error
     b1, b2, b3, b4 = map(float, found)

@@ -23,9 +23,7 @@ class Assessment:
     """What ``Metric.assess`` says of one picture."""
 
     score: float  # on the metric's card.score_range
-    attributes: Mapping[str, float] = field(
-        default_factory=dict
-    )  # 1 (bad) to 5 (good); empty where there are none
+    attributes: Mapping[str, float] = field(default_factory=dict)  # 1 (bad) to 5 (good); empty where there are none
     description: str = ""  # the same in a sentence
     map: Tensor | None = None  # (H, W), where the metric has one
 
@@ -41,9 +39,7 @@ class Metric(nn.Module, ABC):
         super().__init__()
         self.card = card
         self._anchor: Tensor
-        self.register_buffer(
-            "_anchor", torch.zeros(()), persistent=False
-        )  # where .to(device) has put the metric
+        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # where .to(device) has put the metric
 
     @abstractmethod
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -78,9 +74,7 @@ class Metric(nn.Module, ABC):
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
         """
         if self.card.needs_reference and reference is None:
-            raise TypeError(
-                f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)"
-            )
+            raise TypeError(f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)")
         if not self.card.needs_reference and reference is not None:
             raise TypeError(f"{self.card.name} is a no-reference metric: call metric(img), without reference")
         if isinstance(img, Tensor) and (reference is None or isinstance(reference, Tensor)):
@@ -124,9 +118,7 @@ class Metric(nn.Module, ABC):
         """One picture of a list as a checked (1, 3, H, W)."""
         if isinstance(picture, Tensor):
             if picture.ndim != 3:
-                raise ValueError(
-                    f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}"
-                )
+                raise ValueError(f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}")
             x = picture
         else:
             x = read_image(picture).to(self.device)
@@ -200,8 +192,7 @@ def check_reference(x: Tensor, reference: Tensor) -> Tensor:
     """
     if x.shape != reference.shape:
         raise ValueError(
-            f"the reference is {tuple(reference.shape)} and the picture {tuple(x.shape)}; "
-            "they must be the same size"
+            f"the reference is {tuple(reference.shape)} and the picture {tuple(x.shape)}; they must be the same size"
         )
     return reference.to(x.dtype)
 

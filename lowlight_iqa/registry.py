@@ -31,9 +31,7 @@ def register(*cards: Card) -> Callable[[M], M]:
     def enter(cls: M) -> M:
         for card in cards:
             if card.name in _entries:
-                raise ValueError(
-                    f"metric {card.name!r} is registered already, by {_entries[card.name][0].__name__}"
-                )
+                raise ValueError(f"metric {card.name!r} is registered already, by {_entries[card.name][0].__name__}")
             _entries[card.name] = (cls, card)
         return cls
 
@@ -76,9 +74,7 @@ def find(name: str) -> tuple[type[Metric], Card]:
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name.lower(), table, n=3, cutoff=0.5)
-    advice = (
-        f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(sorted(table))}"
-    )
+    advice = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(sorted(table))}"
     raise ValueError(f"no metric is called {name!r}; {advice}")
 
 

@@ -59,9 +59,7 @@ def load(card: Card, source: str | Path | None = None) -> Loaded:
     """
     if source is None:
         if not card.weights:
-            raise WeightsNotFound(
-                f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)"
-            )
+            raise WeightsNotFound(f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)")
         return _read(BUNDLED / card.weights, card.sha256, card)
     if str(source).startswith("hf:"):
         return _load_hub(card, str(source))
@@ -92,9 +90,7 @@ def _load_files(card: Card, config_path: Path, path: Path) -> Loaded:
     try:
         own = Card(**{**facts, "score_range": tuple(facts["score_range"]), "sees": tuple(facts["sees"])})
     except (KeyError, TypeError) as error:
-        raise _DamagedError(
-            f"{config_path} lacks facts of the card ({error}); save the metric again"
-        ) from error
+        raise _DamagedError(f"{config_path} lacks facts of the card ({error}); save the metric again") from error
     return _read(path, own.sha256, own)
 
 
@@ -108,21 +104,15 @@ def _read_config(path: Path, card: Card) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))["card"]
         name = facts["name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise _DamagedError(
-            f"{path} is not a config of this library ({error}); save the metric again"
-        ) from error
+        raise _DamagedError(f"{path} is not a config of this library ({error}); save the metric again") from error
     if name != card.name:
-        raise ValueError(
-            f"{path.parent} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)"
-        )
+        raise ValueError(f"{path.parent} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)")
     return dict(facts)
 
 
 def _read(path: Path, sha256: str, card: Card) -> Loaded:
     if not path.is_file():
-        raise WeightsNotFound(
-            f"{path} is missing; install the package again or give create_metric(..., weights=DIR)"
-        )
+        raise WeightsNotFound(f"{path} is missing; install the package again or give create_metric(..., weights=DIR)")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise _DamagedError(
@@ -133,9 +123,7 @@ def _read(path: Path, sha256: str, card: Card) -> Loaded:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
             config = json.loads((file.metadata() or {}).get("config", "{}"))
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a safetensors file ({error}); pickled checkpoints are not loaded"
-        ) from error
+        raise ValueError(f"{path} is not a safetensors file ({error}); pickled checkpoints are not loaded") from error
     return Loaded(
         card,
         {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()},

@@ -246,9 +246,7 @@ def test_less_noise_scores_better(name):
         pytest.skip("its card does not list noise among what it sees")
     x = torch.stack([photo(side(name), sample) for sample in SAMPLES])
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    losses = [
-        make(name).to_loss(score(name, (x + noise * sigma).clamp(0, 1))).mean() for sigma in (0, 0.04, 0.15)
-    ]
+    losses = [make(name).to_loss(score(name, (x + noise * sigma).clamp(0, 1))).mean() for sigma in (0, 0.04, 0.15)]
     assert losses[0] < losses[1] < losses[2]
 
 
@@ -380,9 +378,7 @@ def bad_inputs(folder, side):
     (folder / "text.jpg").write_text("no picture")
     image.putalpha(99)
     image.save(folder / "alpha.png")
-    image.convert("RGB").save(
-        folder / "frames.gif", save_all=True, append_images=[Image.new("RGB", image.size)]
-    )
+    image.convert("RGB").save(folder / "frames.gif", save_all=True, append_images=[Image.new("RGB", image.size)])
     spoiled = x.clone()
     spoiled[0, 3, 4] = math.nan
     return {

@@ -17,12 +17,7 @@ def test_figures_agree_with_scipy_and_keep_their_sign():
 
 
 def test_a_constant_score_agrees_with_nobody():
-    assert (
-        srcc(np.ones(10), np.arange(10))
-        == plcc(np.ones(10), np.arange(10))
-        == krcc(np.ones(10), np.arange(10))
-        == 0
-    )
+    assert srcc(np.ones(10), np.arange(10)) == plcc(np.ones(10), np.arange(10)) == krcc(np.ones(10), np.arange(10)) == 0
 
 
 def test_a_nan_score_is_an_error_that_names_its_place():

@@ -47,6 +47,4 @@ def test_order_loss_counts_only_what_is_out_of_order():
 def test_correlation_agrees_with_numpy():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=50), rng.normal(size=50)
-    assert correlation(torch.tensor(a), torch.tensor(b)).item() == pytest.approx(
-        np.corrcoef(a, b)[0, 1], abs=1e-12
-    )
+    assert correlation(torch.tensor(a), torch.tensor(b)).item() == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-12)

@@ -88,8 +88,7 @@ def test_half_precision_on_disk_is_float32_in_memory(tmp_path):
     content = serialize({"layer.weight": torch.ones(1, 3).half()}, {})
     (tmp_path / "half.safetensors").write_bytes(content)
     assert (
-        weights._read(tmp_path / "half.safetensors", _sha(content), CARD).tensors["layer.weight"].dtype
-        == torch.float32
+        weights._read(tmp_path / "half.safetensors", _sha(content), CARD).tensors["layer.weight"].dtype == torch.float32
     )
 
 

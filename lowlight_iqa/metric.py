@@ -1,4 +1,4 @@
-"""Metric: the one base class. It checks the input, groups pictures by size, orients the loss and words the result."""
+"""Metric: the one base class. It checks input, groups pictures by size, orients the loss, words the result."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Assessment:
 class Metric(nn.Module, ABC):
     """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
-    A subclass implements ``score_batch`` and keeps the contract that tests/test_contract.py derives from the registry.
-    Parameters are frozen and the module stays in evaluation mode whatever its parent does.
+    A subclass implements ``score_batch`` and keeps the contract that tests/test_contract.py derives from the
+    registry. Parameters are frozen and the module stays in evaluation mode whatever its parent does.
     """
 
     def __init__(self, card: Card) -> None:
@@ -62,13 +62,13 @@ class Metric(nn.Module, ABC):
         """Score pictures.
 
         Args:
-            img: a tensor (N, 3, H, W) or (3, H, W), RGB in [0, 1]; or a path, PIL image or ndarray; or a list of
-                such, of any sizes.
-            reference: the dark input of each picture, only for metrics whose ``card.needs_reference`` is true.
+            img: a tensor (N, 3, H, W) or (3, H, W), RGB in [0, 1]; or a path, PIL image or ndarray; or a list
+                of such, of any sizes.
+            reference: the dark input of each picture, for metrics whose ``card.needs_reference`` is true only.
 
         Returns:
-            Scores (N,) in the caller's order, float32 (float64 for float64 input), differentiable with respect to
-            tensor input.
+            Scores (N,) in the caller's order, float32 (float64 for float64 input), differentiable with respect
+            to tensor input.
 
         Raises:
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
@@ -125,7 +125,7 @@ class Metric(nn.Module, ABC):
         return check_batch(x, self.card.min_size, self.device)
 
     def loss(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
-        """Scalar to minimize: 0 at the best end of ``card.score_range``, 1 at the worst, mean over the pictures."""
+        """Scalar to minimize: 0 at the best end of ``card.score_range``, 1 at the worst; mean over pictures."""
         return self.to_loss(self(img, reference)).mean()
 
     def to_loss(self, scores: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class Metric(nn.Module, ABC):
         return f"{self.card.name} {score:.3g} on a scale of {low:g} to {high:g}, {better} is better."
 
     def weight_config(self) -> dict[str, Any]:
-        """JSON-able numbers that belong to the weights (mappings, architecture); saved and loaded with them."""
+        """JSON-able numbers that belong to the weights, such as the architecture; saved and loaded with them."""
         return {}
 
     def save_pretrained(self, directory: str | Path) -> Path:

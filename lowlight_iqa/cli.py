@@ -327,6 +327,7 @@ def add_train(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="log, checkpoint and result")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add_device(parser)
     for item in fields(Recipe):
         parser.add_argument(f"--{item.name.replace('_', '-')}", type=type(item.default), default=item.default)
     parser.set_defaults(run=run_train)
@@ -340,6 +341,7 @@ def run_train(args: argparse.Namespace) -> int:
 
     recipe = Recipe(**{item.name: getattr(args, item.name) for item in fields(Recipe)})
     clean = list(find_pictures(args.clean))
-    directory = train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume)
+    device = pick_device(args.device)
+    directory = train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
     print(directory)
     return 0

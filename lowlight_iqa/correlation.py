@@ -5,6 +5,7 @@ Every figure is signed and taken over all pictures; a NaN score is an error, nev
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -82,7 +83,7 @@ def fit_logistic(
     Raises:
         ValueError: the fit does not converge.
     """
-    from scipy.optimize import curve_fit
+    from scipy.optimize import OptimizeWarning, curve_fit
 
     s, y = _pair(scores, labels)
     start = np.array([y.max(), y.min(), s.mean(), 0.5])
@@ -92,7 +93,11 @@ def fit_logistic(
         start[:2] = np.clip(start[:2], low + 1e-3, high - 1e-3)
         bounds = ([low, low, -np.inf, 1e-6], [high, high, np.inf, np.inf])  # type: ignore[assignment]
     try:
-        found, _ = curve_fit(lambda x, *b: logistic(x, b), s, y, p0=start, bounds=bounds, jac=_slopes, maxfev=100_000)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)  # of the covariance, which nobody asks for
+            found, _ = curve_fit(
+                lambda x, *b: logistic(x, b), s, y, p0=start, bounds=bounds, jac=_slopes, maxfev=100_000
+            )
     except RuntimeError as error:
         raise ValueError(f"no logistic fits these {len(s)} scores ({error}); look at their scatter plot") from error
     b1, b2, b3, b4 = map(float, found)

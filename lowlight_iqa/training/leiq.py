@@ -162,10 +162,57 @@ def group_loss(groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor,
 
 
 @torch.inference_mode()
-def outputs(network: LeiqNetwork, pictures: Iterable[Tensor]) -> dict[str, np.ndarray]:
+def outputs(network: nn.Module, pictures: Iterable[Tensor]) -> dict[str, np.ndarray]:
     """Raw outputs of all heads for batches of pictures."""
-    parts = [network(batch) for batch in pictures]
-    return {task: torch.cat([part[task] for part in parts]).double().numpy() for task in TASKS}
+    device = next(network.parameters()).device
+    parts = [network(batch.to(device)) for batch in pictures]
+    return {task: torch.cat([part[task] for part in parts]).double().cpu().numpy() for task in TASKS}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from and is checked on."""
+
+    fitting: list[biq2021.Rated]
+    checking: list[biq2021.Rated]  # the held-out part of the training list
+    chance: np.ndarray  # of drawing each picture of ``fitting``; sums to 1
+    groups: list[Group]
+    held: list[Group]  # made from held-out pictures
+    album: Album
+
+
+def gather_material(data: Path, out: Path, recipe: Recipe, clean: Sequence[Path], ranks: Ranks) -> Material:
+    """Read the rated pictures and make the degraded ones.
+
+    Raises:
+        FileNotFoundError: the data set is not complete.
+        ValueError: no picture counts as clean.
+    """
+    album = Album()
+    rated = biq2021.read(data, "train")
+    parts = [[item for item in rated if biq2021.held_out(item) == held] for held in (False, True)]
+    sources = [
+        [item.path for item in part if item.mos > recipe.clean_mos and is_typical(to_tensor([album(item.path)])[0])]
+        for part in parts
+    ]
+    sources[0] += clean
+    for name, paths in zip(("training", "validation"), sources, strict=True):
+        if not paths:
+            raise ValueError(
+                f"no {name} picture counts as clean (MOS above {recipe.clean_mos}, well exposed, colored); "
+                "lower --clean-mos or give more rated pictures"
+            )
+    made = [
+        cached_groups(out / f"{name}.npz", paths, count, recipe.degraded_crop, recipe.seed + offset, album, ranks)
+        for offset, (name, paths, count) in enumerate(
+            zip(("degraded", "held_out"), sources, (recipe.degraded, max(8, recipe.degraded // 8)), strict=True)
+        )
+    ]
+    chance = np.array([1 - recipe.bright if item.dark else recipe.bright for item in parts[0]])
+    for kind in (True, False):
+        members = np.array([item.dark == kind for item in parts[0]])
+        chance[members] /= max(1, members.sum())
+    return Material(parts[0], parts[1], chance / chance.sum(), made[0], made[1], album)
 
 
 def train_leiq(
@@ -175,7 +222,7 @@ def train_leiq(
     *,
     clean: Sequence[Path] = (),
     resume: bool = False,
-    ranks: Ranks | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Train, map the heads to their scales on held-out pictures and write the metric to ``out/leiq``.
 
@@ -185,66 +232,24 @@ def train_leiq(
         recipe: the numbers.
         clean: more clean pictures to degrade.
         resume: go on from the checkpoint.
-        ranks: this process among others.
+        device: where to compute.
 
     Returns:
         The directory of the metric, for ``create_metric("leiq", weights=...)``.
     """
-    ranks = ranks or Ranks.join()
+    ranks = Ranks.join(device)
     start_log(out, ranks)
     torch.manual_seed(recipe.seed)
     log.info("recipe %s", json.dumps(asdict(recipe)))
-    album = Album()
-
-    rated = biq2021.read(data, "train")
-    fitting = [item for item in rated if not biq2021.held_out(item)]
-    checking = [item for item in rated if biq2021.held_out(item)]
-    sources = [
-        [item.path for item in part if item.mos > recipe.clean_mos and is_typical(to_tensor([album(item.path)])[0])]
-        for part in (fitting, checking)
-    ]
-    for part, paths in (("training", [*sources[0], *clean]), ("validation", sources[1])):
-        if not paths:
-            raise ValueError(
-                f"no {part} picture counts as clean (MOS above {recipe.clean_mos}, well exposed, colored); "
-                "lower --clean-mos or give more rated pictures"
-            )
-    groups = cached_groups(
-        out / "degraded.npz",
-        [*sources[0], *clean],
-        recipe.degraded,
-        recipe.degraded_crop,
-        recipe.seed,
-        album,
-        ranks,
-    )
-    held = cached_groups(
-        out / "held_out.npz",
-        sources[1],
-        max(8, recipe.degraded // 8),
-        recipe.degraded_crop,
-        recipe.seed + 1,
-        album,
-        ranks,
-    )
-    log.info(
-        "%d rated pictures, %d held out, %d groups, %d held out",
-        len(fitting),
-        len(checking),
-        len(groups),
-        len(held),
-    )
+    material = gather_material(data, out, recipe, clean, ranks)
+    fitting, groups, album = material.fitting, material.groups, material.album
+    log.info("%d rated pictures, %d held out, %d groups", len(fitting), len(material.checking), len(groups))
 
     network = LeiqNetwork(recipe.trunk, recipe.hidden)
     network.trunk.load_state_dict(load_imagenet(recipe.trunk).state_dict())
-    network.to(memory_format=torch.channels_last)
-    chance = np.array([recipe.bright if not item.dark else 1 - recipe.bright for item in fitting])
-    for kind in (True, False):
-        members = np.array([item.dark == kind for item in fitting])
-        chance[members] /= max(1, members.sum())
-    chance /= chance.sum()
-    start_heads(network, fitting, chance * len(fitting), groups, recipe, album)
-
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not resume:
+        start_heads(network, material, recipe)
     moving = [p for stage in network.trunk.stages[recipe.frozen :] for p in stage.parameters()]
     if recipe.frozen == 0:
         moving += list(network.trunk.stem.parameters())
@@ -253,21 +258,19 @@ def train_leiq(
         parameter.requires_grad_(True)
 
     def batch_loss(net: nn.Module, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
-        chosen = [fitting[i] for i in rng.choice(len(fitting), recipe.rated, replace=False, p=chance)]
+        def shared(pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
+            raw = net(to_tensor(ranks.share(pictures)).to(device), recipe.frozen, recipe.dropout)
+            return {task: ranks.gather(raw[task]) for task in TASKS}
+
+        chosen = [fitting[i] for i in rng.choice(len(fitting), recipe.rated, replace=False, p=material.chance)]
         crops = [random_crop(album(item.path), recipe.crop, rng) for item in chosen]
         shown = [groups[i] for i in rng.choice(len(groups), recipe.groups, replace=False)]
-        degraded = [picture for group in shown for picture in group.pictures]
-        mos = ranks.gather(net(to_tensor(ranks.share(crops)), recipe.frozen, recipe.dropout)["mos"])
-        by_rating = plcc_loss(mos, torch.tensor([item.mos for item in chosen]))
-        local = net(to_tensor(ranks.share(degraded)), recipe.frozen, recipe.dropout)
-        raw = {task: ranks.gather(local[task]) for task in TASKS}
-        targets = torch.from_numpy(np.concatenate([group.targets for group in shown]))
+        mos = shared(crops)["mos"]
+        by_rating = plcc_loss(mos, torch.tensor([item.mos for item in chosen], device=device))
+        raw = shared([picture for group in shown for picture in group.pictures])
+        targets = torch.from_numpy(np.concatenate([group.targets for group in shown])).to(device)
         by_group = group_loss(shown, raw, targets, mos.detach().std() + 1e-3)
         return 2 * by_rating + by_group, {"rated": by_rating.item(), "groups": by_group.item()}
-
-    def validate(net: nn.Module) -> dict[str, float]:
-        figures, _ = measure(net, checking, held, album)
-        return figures
 
     schedule = Schedule(
         epochs=recipe.epochs,
@@ -278,26 +281,23 @@ def train_leiq(
         seed=recipe.seed,
     )
     rates = [(moving, recipe.trunk_rate), (list(network.heads.parameters()), recipe.head_rate)]
+
+    def validate(net: nn.Module) -> dict[str, float]:
+        return measure(net, material)[0]
+
     average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
     directory = out / "leiq"
     if ranks.rank == 0:
-        figures, mappings = measure(average, checking, held, album)
-        card = make_card(find("leiq")[1], recipe, len(fitting), len(checking), figures)
-        Leiq.from_network(card, average, mappings).save_pretrained(directory)
+        figures, mappings = measure(average, material)
+        card = make_card(find("leiq")[1], recipe, material, figures)
+        Leiq.from_network(card, average.cpu(), mappings).save_pretrained(directory)
         log.info("wrote %s", directory)
     ranks.barrier()
     return directory
 
 
 @torch.no_grad()
-def start_heads(
-    network: LeiqNetwork,
-    rated: Sequence[biq2021.Rated],
-    weights: np.ndarray,
-    groups: Sequence[Group],
-    recipe: Recipe,
-    album: Album,
-) -> None:
+def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
     """Standardize the pooled features and start every head at the ridge regression on the untrained trunk's.
 
     A head that starts at random first pulls the trunk to where it happens to be (Kumar et al., ICLR 2022).
@@ -308,19 +308,20 @@ def start_heads(
 
     def features(pictures: Iterable[Tensor], total: int) -> Tensor:
         bar = tqdm(pictures, total=total, desc="features", disable=None)
-        return torch.cat([network.statistics(batch, everything) for batch in bar])
+        return torch.cat([network.statistics(batch.to(network.center.device), everything) for batch in bar])
 
-    of_rated = features((to_tensor([album(item.path)]) for item in rated), len(rated))
+    rated, groups = material.fitting, material.groups
+    of_rated = features((to_tensor([material.album(item.path)]) for item in rated), len(rated))
     of_groups = features((to_tensor(list(group.pictures)) for group in groups), len(groups))
     both = torch.cat([of_rated, of_groups])
     network.center.copy_(both.mean(0))
     network.scale.copy_(both.std(0) + 1e-4)
-    labels = {"mos": (of_rated, np.array([item.mos for item in rated]), weights)}
+    labels = {"mos": (of_rated, np.array([item.mos for item in rated]), material.chance * len(rated))}
     targets = np.concatenate([group.targets for group in groups])
     for place, name in enumerate(ATTRIBUTES):
         labels[name] = (of_groups, targets[:, place], np.ones(len(targets)))
     for task, (given, wanted, weight) in labels.items():
-        x = ((given - network.center) / network.scale).double().numpy()
+        x = ((given - network.center) / network.scale).double().cpu().numpy()
         x = x - np.average(x, 0, weight)
         y = (wanted - np.average(wanted, weights=weight)) / wanted.std()
         weighted = x.T * weight
@@ -333,11 +334,13 @@ def start_heads(
         second.weight[0, 0] = 1.0
 
 
-def measure(
-    network: nn.Module, rated: Sequence[biq2021.Rated], groups: Sequence[Group], album: Album
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Figures on held-out pictures, and the logistic mapping of every head to its scale fitted on them."""
-    shown = outputs(network, (to_tensor([album(item.path)]) for item in rated))
+def measure(network: nn.Module, material: Material) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Figures on held-out pictures, and the logistic mapping of every head to its scale fitted on them.
+
+    An attribute's figure is the SRCC on mixtures, where every part of the degradation model acts at random.
+    """
+    rated, groups = material.checking, material.held
+    shown = outputs(network, (to_tensor([material.album(item.path)]) for item in rated))
     mos = np.array([item.mos for item in rated])
     dark = np.array([item.dark for item in rated])
     figures = {"srcc": srcc(shown["mos"], mos), "plcc": plcc(shown["mos"], mos)}
@@ -361,12 +364,12 @@ def measure(
     return figures, mappings
 
 
-def make_card(card: Card, recipe: Recipe, fitted: int, held: int, figures: dict[str, float]) -> Card:
+def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
     """The card of a freshly trained metric: its own facts, its validation figures."""
     return replace(
         card,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",
-        trained_on=f"{fitted} pictures of BIQ2021's training list (MOS) and {recipe.degraded} groups of degraded "
-        f"pictures (attributes); trunk EfficientNet-{recipe.trunk.capitalize()} from ImageNet",
-        reached={f"{name}, {held} held-out pictures": f"{value:.3f}" for name, value in figures.items()},
+        trained_on=f"{len(material.fitting)} pictures of BIQ2021's training list (MOS) and {recipe.degraded} groups of "
+        f"degraded pictures (attributes); trunk EfficientNet-{recipe.trunk.capitalize()} from ImageNet",
+        reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
     )

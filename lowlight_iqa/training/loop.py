@@ -33,11 +33,13 @@ class Ranks:
     world: int
 
     @classmethod
-    def join(cls) -> Ranks:
-        """Join the group that torchrun announces in the environment (gloo on CPU, nccl on CUDA)."""
+    def join(cls, device: str = "cpu") -> Ranks:
+        """Join the group that torchrun announces in the environment: gloo for the CPU, nccl for a GPU per process."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            if device.startswith("cuda"):
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         return cls(int(os.environ.get("RANK", "0")), world)
 
     def share(self, items: Sequence[Any]) -> list[Any]:
@@ -96,7 +98,7 @@ def train(
     *,
     resume: bool = False,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
-    ranks: Ranks | None = None,
+    ranks: Ranks,
 ) -> nn.Module:
     """Train a network and return its averaged weights as a network.
 
@@ -119,7 +121,6 @@ def train(
     """
     from tqdm import tqdm
 
-    ranks = ranks or Ranks.join()
     optimizer = torch.optim.AdamW(
         [{"params": list(parameters), "lr": rate} for parameters, rate in rates],
         weight_decay=schedule.weight_decay,

@@ -236,7 +236,6 @@ def test_better_exposure_scores_better(name):
         pytest.skip("its card does not list exposure among what it sees")
     x = torch.stack([photo(side(name), sample) for sample in SAMPLES])
     losses = [make(name).to_loss(score(name, x * factor)).mean() for factor in (1, 0.1, 0.02)]
-    assert losses == sorted(losses)
     assert losses[0] < losses[1] < losses[2]
 
 

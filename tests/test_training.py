@@ -214,7 +214,7 @@ def test_reader_refuses_a_half_complete_folder(data, tmp_path):
     (tmp_path / "half" / "images" / "3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 of 48 .* first 3\.png"):
         biq2021.read(tmp_path / "half", "train")
-    with pytest.raises(FileNotFoundError, match="train.csv"):
+    with pytest.raises(FileNotFoundError, match=r"train\.csv"):
         biq2021.read(tmp_path, "train")
 
 

@@ -259,7 +259,8 @@ def test_the_gradient_is_finite_and_alive(name, picture):
     found = gradient(name, x)
     assert found.shape == x.shape
     assert found.isfinite().all()
-    if picture in CHANGING:
+    may_vanish = "zero" in find(name)[1].gradient  # says the card, of pictures where nothing is found to judge
+    if picture in CHANGING and (picture == "photo" or not may_vanish):
         assert found.count_nonzero() > 0
     assert torch.equal(found, gradient(name, x))
 

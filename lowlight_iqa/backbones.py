@@ -78,6 +78,7 @@ class CompactTrunk(nn.Module):
         Returns:
             Seven maps (N, C, h, w), strides 2, 4, 8, 16, 16, 32, 32.
         """
+        dtype = next(self.parameters()).dtype
         x = (x * 2 - 1).contiguous(memory_format=torch.channels_last)
         maps = []
         with _fixed(x.device, frozen > 0):
@@ -85,7 +86,7 @@ class CompactTrunk(nn.Module):
         for index, stage in enumerate(self.stages):
             fixed = index < frozen
             with _fixed(x.device, fixed):
-                x = stage(x if fixed else x.to(self.stem[0].weight.dtype))
+                x = stage(x if fixed else x.to(dtype))
             maps.append(x)
         return maps
 

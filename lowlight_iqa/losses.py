@@ -20,8 +20,9 @@ def correlation(prediction: Tensor, target: Tensor) -> Tensor:
         )
     p = prediction - prediction.mean()
     t = (target - target.mean()).to(p.dtype)
-    tiny = torch.finfo(p.dtype).tiny ** 0.5
-    return (p * t).sum() / ((p.square().sum() + tiny).sqrt() * (t.square().sum() + tiny).sqrt())
+    tiny = float(torch.finfo(p.dtype).tiny) ** 0.5
+    norms: Tensor = (p.square().sum() + tiny).sqrt() * (t.square().sum() + tiny).sqrt()
+    return (p * t).sum() / norms
 
 
 def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -103,7 +103,8 @@ _CODES = to_linear(torch.arange(256) / 255)  # linear light of the 8-bit codes
 
 def luminance(linear: Tensor) -> Tensor:
     """Rec. 709 luminance of linear (3, H, W), as (1, H, W)."""
-    return torch.tensordot(linear.new_tensor(_LUMINANCE), linear, 1)[None]
+    weights = linear.new_tensor(_LUMINANCE).view(3, 1, 1)
+    return (weights * linear).sum(0, keepdim=True)
 
 
 def _cube_root(t: Tensor) -> Tensor:
@@ -258,7 +259,7 @@ def _contrast(x: Tensor) -> Tensor:
 
 def to_scale(name: str, departure: float) -> float:
     """A departure on the attribute's scale: 5 for none, 3 at ``HALF``, toward 1 for large ones."""
-    return 1 + 4 * 0.5 ** (departure / HALF[name])
+    return 1 + 4 * float(0.5 ** (departure / HALF[name]))
 
 
 def degrade(clean: Tensor, how: Degradation, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:

@@ -151,7 +151,7 @@ def group_loss(groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor,
         targets: (G * LEVELS, 6).
         spread: deviation of the MOS outputs on rated pictures, to give the margin its unit.
     """
-    loss = sum(plcc_loss(raw[name], targets[:, place]) for place, name in enumerate(ATTRIBUTES))
+    loss = torch.stack([plcc_loss(raw[name], targets[:, place]) for place, name in enumerate(ATTRIBUTES)]).sum()
     scores = raw["mos"].view(len(groups), LEVELS) / spread
     for group, row in zip(groups, scores, strict=True):
         margin = MARGIN.get(group.kind, FULL_MARGIN)
@@ -162,7 +162,7 @@ def group_loss(groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor,
 
 
 @torch.inference_mode()
-def outputs(network: nn.Module, pictures: Iterable[Tensor]) -> dict[str, np.ndarray]:
+def outputs(network: LeiqNetwork, pictures: Iterable[Tensor]) -> dict[str, np.ndarray]:
     """Raw outputs of all heads for batches of pictures."""
     device = next(network.parameters()).device
     parts = [network(batch.to(device)) for batch in pictures]
@@ -250,14 +250,14 @@ def train_leiq(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not resume:
         start_heads(network, material, recipe)
-    moving = [p for stage in network.trunk.stages[recipe.frozen :] for p in stage.parameters()]
+    moving = [p for stage in list(network.trunk.stages)[recipe.frozen :] for p in stage.parameters()]
     if recipe.frozen == 0:
         moving += list(network.trunk.stem.parameters())
     network.trunk.requires_grad_(False)
     for parameter in moving:
         parameter.requires_grad_(True)
 
-    def batch_loss(net: nn.Module, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
+    def batch_loss(net: LeiqNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
         def shared(pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
             raw = net(to_tensor(ranks.share(pictures)).to(device), recipe.frozen, recipe.dropout)
             return {task: ranks.gather(raw[task]) for task in TASKS}
@@ -282,7 +282,7 @@ def train_leiq(
     )
     rates = [(moving, recipe.trunk_rate), (list(network.heads.parameters()), recipe.head_rate)]
 
-    def validate(net: nn.Module) -> dict[str, float]:
+    def validate(net: LeiqNetwork) -> dict[str, float]:
         return measure(net, material)[0]
 
     average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
@@ -326,7 +326,7 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
         y = (wanted - np.average(wanted, weights=weight)) / wanted.std()
         weighted = x.T * weight
         solution = np.linalg.solve(weighted @ x + recipe.ridge * np.eye(x.shape[1]), weighted @ y)
-        first, second = network.heads[task]
+        first, second = (layer for layer in network.heads[task].children() if isinstance(layer, nn.Linear))
         for layer in (first, second):
             nn.init.normal_(layer.weight, std=0.02 / layer.in_features**0.5)
             nn.init.zeros_(layer.bias)
@@ -334,7 +334,7 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
         second.weight[0, 0] = 1.0
 
 
-def measure(network: nn.Module, material: Material) -> tuple[dict[str, float], dict[str, list[float]]]:
+def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Figures on held-out pictures, and the logistic mapping of every head to its scale fitted on them.
 
     An attribute's figure is the SRCC on mixtures, where every part of the degradation model acts at random.

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 log = logging.getLogger("lowlight_iqa.training")
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,16 @@ class Schedule:
 
 
 def train(
-    network: nn.Module,
+    network: N,
     rates: Sequence[tuple[Sequence[nn.Parameter], float]],
-    batch_loss: Callable[[nn.Module, np.random.Generator, Ranks], tuple[Tensor, Mapping[str, float]]],
+    batch_loss: Callable[[N, np.random.Generator, Ranks], tuple[Tensor, Mapping[str, float]]],
     schedule: Schedule,
     out: Path,
     *,
     resume: bool = False,
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    validate: Callable[[N], Mapping[str, float]] | None = None,
     ranks: Ranks,
-) -> nn.Module:
+) -> N:
     """Train a network and return its averaged weights as a network.
 
     The batch of a step depends on the seed and the step's number alone, so a resumed run takes the same steps.

@@ -21,10 +21,20 @@ import lowlight_iqa
 from lowlight_iqa.correlation import interval, plcc, plcc_logistic, srcc
 from lowlight_iqa.data import biq2021
 from lowlight_iqa.metrics.leiq import TASKS, Leiq
-from lowlight_iqa.training.degradations import ATTRIBUTES, RAMPS, Degradation, degrade, mixture, render
+from lowlight_iqa.training.degradations import (
+    ATTRIBUTES,
+    RAMPS,
+    Degradation,
+    degrade,
+    is_typical,
+    mixture,
+    render,
+    to_uint8,
+)
+from lowlight_iqa.training.leiq import Recipe
 
 LADDER = (1.0, 0.5, 0.2, 0.1, 0.05)
-CROP = 384
+CROP, MIXTURES = 384, 12
 
 
 def main() -> None:
@@ -46,7 +56,8 @@ def main() -> None:
         validation = [item for item in biq2021.read(args.data / "biq2021", "train") if biq2021.held_out(item)]
         well_exposed = sorted(i.path for i in test if 90 <= i.mean_luma <= 160 and i.mos >= 0.6)[:100]
         ladder(metric, well_exposed)
-        heads(metric, [item.path for item in validation if item.mos > 0.7 and 45 < item.mean_luma < 180])
+        clean = [item.path for item in validation if item.mos > Recipe.clean_mos]
+        heads(metric, [path for path in clean if is_typical(lowlight_iqa.read_image(path))])
         speed(metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights)
 
 
@@ -94,34 +105,31 @@ def ladder(metric: Leiq, paths: Sequence[Path]) -> None:
 
 
 def heads(metric: Leiq, clean: Sequence[Path]) -> None:
-    """Each head against its own target, and every head against every single degradation, on held-out clean pictures."""
+    """Each head against its own target on mixtures, and every head against every single degradation, held-out pictures."""
     rng = np.random.default_rng(7)
     outputs: list[np.ndarray] = []
     targets: list[list[float]] = []
-    response = {name: np.zeros((len(TASKS), 6)) for name in RAMPS}
-    shown = [clean[i] for i in rng.permutation(len(clean))[:60]]
-    for path in tqdm(shown, desc="degradations", disable=None):
+    response = {name: np.zeros(len(TASKS)) for name in RAMPS}
+    for path in tqdm(clean, desc="degradations", disable=None):
         picture = lowlight_iqa.read_image(path)[:, :CROP, :CROP].contiguous()
-        mixed = [degrade(picture, mixture(rng), rng) for _ in range(6)]
+        mixed = [degrade(picture, mixture(rng), rng) for _ in range(MIXTURES)]
         targets += [wanted for _, wanted in mixed]
         outputs.append(explain(metric, [made for made, _ in mixed]))
-        for name, ramp in RAMPS.items():
-            made = [degrade(picture, how, rng) for how in ramp]
-            targets += [wanted for _, wanted in made]
-            found = explain(metric, [picture.permute(1, 2, 0).mul(255).round().byte().numpy(), *(m for m, _ in made)])
-            outputs.append(found[1:])
-            response[name] += found.T / len(shown)
+        strongest = [degrade(picture, ramp[-1], rng)[0] for ramp in RAMPS.values()]
+        before, *after = explain(metric, [to_uint8(picture), *strongest])
+        for name, values in zip(RAMPS, after, strict=True):
+            response[name] += (values - before) / len(clean)
     predicted, wanted = np.concatenate(outputs), np.array(targets)
-    print(f"Attribute heads on {len(wanted)} degradations of {len(shown)} held-out clean pictures:\n")
-    print("| head | SRCC with its target | 95 % interval |\n|---|---|---|")
+    print(f"Attribute heads on {len(wanted)} random degradations of {len(clean)} held-out clean pictures:\n")
+    print("| head | SRCC with its target | 95 % interval | PLCC |\n|---|---|---|---|")
     for place, name in enumerate(ATTRIBUTES):
-        figure = srcc(predicted[:, place + 1], wanted[:, place])
-        low, high = interval(srcc, predicted[:, place + 1], wanted[:, place], draws=300)
-        print(f"| {name} | {figure:.3f} | {low:.3f} to {high:.3f} |")
-    print("\nChange of each head's mean from the clean picture to the strongest step of each single degradation:\n")
+        pair = predicted[:, place + 1], wanted[:, place]
+        low, high = interval(srcc, *pair)
+        print(f"| {name} | {srcc(*pair):.3f} | {low:.3f} to {high:.3f} | {plcc(*pair):.3f} |")
+    print("\nMean change of each head from the clean picture to the strongest step of each single degradation:\n")
     print("| degradation | " + " | ".join(TASKS) + " |\n|" + "---|" * (len(TASKS) + 1))
-    for name, means in response.items():
-        print(f"| {name} | " + " | ".join(f"{value:+.2f}" for value in means[:, -1] - means[:, 0]) + " |")
+    for name, change in response.items():
+        print(f"| {name} | " + " | ".join(f"{value:+.2f}" for value in change) + " |")
     print()
 
 

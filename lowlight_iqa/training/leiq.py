@@ -28,9 +28,10 @@ from .degradations import ATTRIBUTES, RAMPS, degrade, is_typical, mixture, to_ui
 from .loop import Ranks, Schedule, log, start_log, train
 
 LEVELS = 6  # pictures of a group: the clean one and five degraded ones
-# Ramps whose first steps people may like or not notice ask for their order without a margin.
-MARGIN = {"mixture": 0.0, "lift": 0.0, "halo": 0.0, "oversaturate": 0.0, "desaturate": 0.0, "jpeg": 0.0}
-FULL_MARGIN = 0.15  # of the rated batch's deviation
+# By how much of the rated batch's deviation the next picture of a group must score lower. Where people may like the
+# first steps of a ramp or not notice them, its order is asked for without a margin.
+FULL_MARGIN = 0.4
+MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate": 0.0, "desaturate": 0.0}
 
 
 @dataclass(frozen=True)

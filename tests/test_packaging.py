@@ -1,0 +1,49 @@
+"""What an installation holds."""
+
+import importlib.metadata
+from pathlib import PurePosixPath
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def files():
+    try:
+        distribution = importlib.metadata.distribution("lowlight_iqa")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed: pip install .")
+    listed = [PurePosixPath(str(file)) for file in distribution.files or []]
+    if not any(file.name == "card.py" for file in listed):
+        pytest.skip("the installation is editable and lists no files")
+    return listed
+
+
+def test_nothing_but_the_package_at_top_level(files):
+    tops = {file.parts[0] for file in files if ".." not in file.parts}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"lowlight_iqa"}
+
+
+def test_types_weights_and_license_are_there(files):
+    names = {file.name for file in files}
+    assert {"py.typed", "leiq.safetensors", "LICENSE"} <= names
+
+
+def test_the_only_script_is_the_command(files):
+    assert [file.name for file in files if "bin" in file.parts] == ["lowlight-iqa"]
+
+
+def test_the_code_is_small(files):
+    code = [file for file in files if file.suffix == ".py"]
+    assert (
+        sum(file.locate().stat().st_size for file in importlib.metadata.files("lowlight_iqa") if file.suffix == ".py")
+        < 300e3
+    )
+    assert len(code) > 10
+
+
+def test_direct_dependencies_are_few():
+    try:
+        needed = importlib.metadata.requires("lowlight_iqa") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed: pip install .")
+    assert len([need for need in needed if "extra ==" not in need]) <= 8

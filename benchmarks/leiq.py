@@ -105,7 +105,7 @@ def ladder(metric: Leiq, paths: Sequence[Path]) -> None:
 
 
 def heads(metric: Leiq, clean: Sequence[Path]) -> None:
-    """Each head against its own target on mixtures, and every head against every single degradation, held-out pictures."""
+    """Each head against its own target on mixtures, and every head against every single degradation."""
     rng = np.random.default_rng(7)
     outputs: list[np.ndarray] = []
     targets: list[list[float]] = []

@@ -97,7 +97,7 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
         commercial=False,
         sees=("exposure", "noise"),
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
-        blind_spots="which lens or style was meant: a low-key or misty picture can pass for a failed one; the attributes "
+        blind_spots="what was meant: a low-key or misty picture can pass for a failed one; the attributes "
         "were learned from synthetic degradations of clean pictures, not from people's ratings of them",
         trained_on="2,445 pictures of BIQ2021's training list with people's scores (MOS); 800 groups of synthetic "
         "degradations of its clean pictures and of 22 LOL normal-light pictures (order of MOS; attributes); trunk "

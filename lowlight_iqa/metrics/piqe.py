@@ -1,0 +1,85 @@
+"""PIQE: distortion that is visible in the blocks of a picture, without any training.
+
+Venkatanath, Praneeth, Maruthi, Channappayya, Medasani, "Blind image quality evaluation using perception based features",
+NCC 2015. docs/handcrafted.md compares with the official scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import nss
+from ..card import Card
+from ..metric import Metric
+from ..registry import register
+
+BLOCK = 16
+SEGMENT = 6  # pixels of a block's edge that are looked at together
+ACTIVE = 0.1  # variance above which a block is judged
+EVEN = 0.1  # deviation under which a segment of an edge is unnaturally even
+
+
+@register(
+    Card(
+        name="piqe",
+        summary="share of visibly distorted blocks, weighted by their variance; nothing trained",
+        source="Venkatanath et al., NCC 2015, sections II and III",
+        lower_better=True,
+        score_range=(0.0, 100.0),
+        license="Apache-2.0 (nothing is trained)",
+        gradient="which blocks are judged, even or noisy is piecewise constant; the gradient is that of the "
+        "blocks' variance, and zero where no block is found distorted",
+        min_size=BLOCK,
+        sees=("blocking", "noise", "blur"),
+        blind_spots="blind to exposure, as the luminance is normalized locally; a picture without active blocks, "
+        "such as a black one, gets 100",
+        preprocessing="gray levels as MATLAB's rgb2gray, mirrored up to whole blocks of 16x16",
+    )
+)
+class PIQE(Metric):
+    """Perception-based image quality evaluator."""
+
+    def __init__(self, card: Card, weights: None = None) -> None:
+        if weights is not None:
+            raise ValueError(f"{card.name} has no weights; leave weights out")
+        super().__init__(card)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,), lower is better."""
+        gray = nss.gray_levels(x)
+        rows, columns = (_mirror(side, gray.device) for side in gray.shape[1:])
+        gray = gray[:, rows][:, :, columns]
+        normalized = nss.normalize(gray, "replicate").values
+        n, height, width = normalized.shape
+        blocks = normalized.view(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3).flatten(1, 2)
+        variance = blocks.var((2, 3))  # (N, B)
+        with torch.no_grad():
+            active = variance > ACTIVE
+            even, noisy = _has_even_segment(blocks), _is_noisy(blocks, variance)
+        distortion = (1 - variance) * even + variance * noisy
+        score = 100 * ((distortion * active).sum(1) + 1) / (active.sum(1) + 1)
+        return score.to(x.dtype)
+
+
+def _mirror(side: int, device: torch.device) -> Tensor:
+    """Indices that extend a side to whole blocks by mirroring its end."""
+    index = torch.arange(-(-side // BLOCK) * BLOCK, device=device)
+    return torch.minimum(index, 2 * side - 1 - index)
+
+
+def _has_even_segment(blocks: Tensor) -> Tensor:
+    """Whether any six neighbors on a block's edge hardly differ: blocking or clipping. (N, B, 16, 16) to (N, B)."""
+    edges = torch.stack([blocks[:, :, 0], blocks[:, :, -1], blocks[..., 0], blocks[..., -1]], 2)  # (N, B, 4, 16)
+    return (edges.unfold(-1, SEGMENT, 1).std(-1) < EVEN).any(-1).any(-1)
+
+
+def _is_noisy(blocks: Tensor, variance: Tensor) -> Tensor:
+    """Whether the two center columns vary as the rest of the block does: noise rather than structure."""
+    center = blocks[..., 7:9]
+    # The official code takes out the eighth column and then the ninth of those left, so the second center column stays.
+    around = torch.cat([blocks[..., :7], blocks[..., 8:9], blocks[..., 10:]], -1)
+    ratio = center.flatten(2).std(-1) / around.flatten(2).std(-1).clamp_min(1e-12)
+    deviation = variance.sqrt()
+    beta = (deviation - ratio).abs() / torch.maximum(deviation, ratio).clamp_min(1e-12)
+    return deviation > 2 * beta

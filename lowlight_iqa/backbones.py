@@ -7,9 +7,11 @@ thousand pictures, their statistics would stay frozen anyway, and without them b
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,9 @@ def import_torchvision() -> Any:
             raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    _torchvision_ops = torch.library.Library("torchvision", "FRAGMENT")  # noqa: TOR901  (kept for the process's life)
+    _torchvision_ops = torch.library.Library("torchvision", "FRAGMENT")
     _torchvision_ops.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _torchvision_ops.define(
-        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    )
+    _torchvision_ops.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return importlib.import_module("torchvision")
 
 
@@ -80,16 +80,24 @@ class CompactTrunk(nn.Module):
         """
         x = (x * 2 - 1).contiguous(memory_format=torch.channels_last)
         maps = []
-        with torch.set_grad_enabled(torch.is_grad_enabled() and frozen == 0):
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=frozen > 0):
-                x = self.stem(x)
+        with _fixed(x.device, frozen > 0):
+            x = self.stem(x)
         for index, stage in enumerate(self.stages):
             fixed = index < frozen
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-                with torch.autocast(x.device.type, torch.bfloat16, enabled=fixed):
-                    x = stage(x if fixed else x.to(self.stem[0].weight.dtype))
+            with _fixed(x.device, fixed):
+                x = stage(x if fixed else x.to(self.stem[0].weight.dtype))
             maps.append(x)
         return maps
+
+
+@contextlib.contextmanager
+def _fixed(device: torch.device, fixed: bool) -> Iterator[None]:
+    """Compute without gradient in bfloat16, if ``fixed``."""
+    if not fixed:
+        yield
+        return
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        yield
 
 
 def _fold_batch_norms(root: nn.Module) -> None:

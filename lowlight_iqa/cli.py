@@ -1,4 +1,4 @@
-"""The ``lowlight-iqa`` command: ``add_...`` declares a subcommand and its options, ``run_...`` does it.
+"""The ``lowlight-iqa`` command: ``add_...`` declares a subcommand and its options, ``run_...`` does it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_score, add_list, add_card):
+    for add in (add_score, add_list, add_card, add_train):
         add(subparsers)
     return parser
 
@@ -79,9 +79,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """The option --device, for ``pick_device``."""
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
-    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
 
 
 def pick_device(name: str) -> str:
@@ -97,9 +95,7 @@ def pick_device(name: str) -> str:
     try:
         torch.zeros((), device=name)
     except Exception as error:  # torch raises AssertionError, RuntimeError or NotImplementedError
-        raise ValueError(
-            f"there is no device {name!r} ({str(error).splitlines()[0]}); try --device cpu"
-        ) from error
+        raise ValueError(f"there is no device {name!r} ({str(error).splitlines()[0]}); try --device cpu") from error
     return name
 
 
@@ -147,9 +143,7 @@ def add_score(subparsers: Subparsers) -> None:
         type=Path,
         help="the dark input, or a folder with files of the same names",
     )
-    parser.add_argument(
-        "--attributes", action="store_true", help="also what the metric says of light, noise, ..."
-    )
+    parser.add_argument("--attributes", action="store_true", help="also what the metric says of light, noise, ...")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
     add_device(parser)
     parser.set_defaults(run=run_score)
@@ -160,9 +154,7 @@ def run_score(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(",".join(args.metric or ["leiq"]).split(",")))
     cards = [find(name)[1] for name in names]
     if args.weights and len(names) > 1:
-        raise ValueError(
-            f"--weights belongs to one metric, not to {', '.join(names)}; score with one at a time"
-        )
+        raise ValueError(f"--weights belongs to one metric, not to {', '.join(names)}; score with one at a time")
     comparing = [card.name for card in cards if card.needs_reference]
     if comparing and args.reference is None:
         raise ValueError(f"{comparing[0]} compares with the dark input; give --reference")
@@ -188,9 +180,7 @@ def find_pictures(paths: Iterable[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        inside = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
-        )
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not inside:
             raise ValueError(f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})")
         yield from inside
@@ -219,9 +209,7 @@ def _score(
         yield entry
 
 
-def _results(
-    path: Path, metrics: Sequence[Metric], reference: Path | None, attributes: bool
-) -> dict[str, Assessment]:
+def _results(path: Path, metrics: Sequence[Metric], reference: Path | None, attributes: bool) -> dict[str, Assessment]:
     from .metric import Assessment
 
     device = metrics[0].device
@@ -286,9 +274,7 @@ def add_list(subparsers: Subparsers) -> None:
     """Declare ``list``."""
     parser = subparsers.add_parser("list", help="list the metrics", description="List the metrics.")
     parser.add_argument("--learned", action="store_true", help="only those trained on people's scores")
-    parser.add_argument(
-        "--commercial", action="store_true", help="only those with weights for commercial use"
-    )
+    parser.add_argument("--commercial", action="store_true", help="only those with weights for commercial use")
     parser.set_defaults(run=run_list)
 
 
@@ -316,4 +302,44 @@ def add_card(subparsers: Subparsers) -> None:
 def run_card(args: argparse.Namespace) -> int:
     """Print every fact of a metric."""
     print(find(args.name)[1])
+    return 0
+
+
+# train
+
+
+def add_train(subparsers: Subparsers) -> None:
+    """Declare ``train``; every number of the recipe is an option."""
+    from dataclasses import fields
+
+    from .training.leiq import Recipe
+
+    parser = subparsers.add_parser(
+        "train",
+        help="train a metric",
+        description="Train a metric; works unchanged under torchrun. The result is a directory for --weights.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("recipe", choices=("leiq",), help="what to train")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the BIQ2021 folder")
+    parser.add_argument(
+        "--clean", type=Path, action="append", default=[], metavar="DIR", help="folder of more clean pictures"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="log, checkpoint and result")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    for item in fields(Recipe):
+        parser.add_argument(f"--{item.name.replace('_', '-')}", type=type(item.default), default=item.default)
+    parser.set_defaults(run=run_train)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train and print the directory of the result."""
+    from dataclasses import fields
+
+    from .training.leiq import Recipe, train_leiq
+
+    recipe = Recipe(**{item.name: getattr(args, item.name) for item in fields(Recipe)})
+    clean = list(find_pictures(args.clean))
+    directory = train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume)
+    print(directory)
     return 0

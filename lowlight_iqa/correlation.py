@@ -60,6 +60,13 @@ def logistic(x: Any, parameters: Sequence[float]) -> Any:
     return b2 + (b1 - b2) * z.sigmoid()
 
 
+def _slopes(x: Vector, b1: float, b2: float, b3: float, b4: float) -> Vector:
+    """Derivatives of ``logistic`` by its parameters, (N, 4); finite differences fail where a start value is near 0."""
+    rise = logistic(x, (1.0, 0.0, b3, b4))
+    steep = (b1 - b2) * rise * (1 - rise) / abs(b4)
+    return np.stack([rise, 1 - rise, -steep, -steep * (x - b3) / b4], 1)
+
+
 def fit_logistic(
     scores: ArrayLike, labels: ArrayLike, limits: tuple[float, float] | None = None
 ) -> tuple[float, float, float, float]:
@@ -85,7 +92,7 @@ def fit_logistic(
         start[:2] = np.clip(start[:2], low + 1e-3, high - 1e-3)
         bounds = ([low, low, -np.inf, 1e-6], [high, high, np.inf, np.inf])  # type: ignore[assignment]
     try:
-        found, _ = curve_fit(lambda x, *b: logistic(x, b), s, y, p0=start, bounds=bounds, maxfev=100_000)
+        found, _ = curve_fit(lambda x, *b: logistic(x, b), s, y, p0=start, bounds=bounds, jac=_slopes, maxfev=100_000)
     except RuntimeError as error:
         raise ValueError(f"no logistic fits these {len(s)} scores ({error}); look at their scatter plot") from error
     b1, b2, b3, b4 = map(float, found)

@@ -61,9 +61,7 @@ def read_image(source: Picture) -> Tensor:
 
     if isinstance(source, Tensor):
         if source.ndim != 3:
-            raise ValueError(
-                f"one picture is a tensor (3, H, W), not {tuple(source.shape)}; pass them one by one"
-            )
+            raise ValueError(f"one picture is a tensor (3, H, W), not {tuple(source.shape)}; pass them one by one")
         return check_batch(source, 1, source.device)[0]
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -81,9 +79,7 @@ def read_image(source: Picture) -> Tensor:
             raise TypeError("the file is open in text mode; open it with mode 'rb'")
         seekable = source if source.seekable() else io.BytesIO(source.read())
         return _from_file(seekable, str(getattr(source, "name", "the file")))
-    advice = (
-        "wrap it in io.BytesIO" if isinstance(source, (bytes, bytearray)) else "convert it to one of these"
-    )
+    advice = "wrap it in io.BytesIO" if isinstance(source, (bytes, bytearray)) else "convert it to one of these"
     raise TypeError(
         "a picture is a path, a binary file, a PIL image, an ndarray or a tensor, "
         f"not {type(source).__name__}; {advice}"
@@ -200,9 +196,7 @@ def _sixteen_bits(image: Image, reopen: Callable[[], ImageFile], raw: str) -> np
         halves = np.asarray(_with_raw_mode(image, "RGBA")).astype(np.uint16)
         return halves[..., 0::2] << 8 | halves[..., 1::2]
     if kind not in ("RGB", "RGBA", "RGBX") or planes:
-        raise _RefusedError(
-            f"has 16-bit color in a layout ({raw}) that cannot be read; save it as 16-bit PNG"
-        )
+        raise _RefusedError(f"has 16-bit color in a layout ({raw}) that cannot be read; save it as 16-bit PNG")
     low = np.asarray(_with_raw_mode(reopen(), f"{kind};16{LOW_BYTE[order]}"))
     samples: np.ndarray[Any, Any] = np.asarray(image).astype(np.uint16) << 8 | low
     return samples
@@ -275,9 +269,7 @@ def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
     if values.dtype in (np.uint8, np.uint16):
         values = values.astype(np.float32) / np.iinfo(values.dtype).max
     elif values.dtype.kind != "f":
-        raise TypeError(
-            f"an array of {values.dtype} has no known white; give uint8, uint16 or floats in [0, 1]"
-        )
+        raise TypeError(f"an array of {values.dtype} has no known white; give uint8, uint16 or floats in [0, 1]")
     chw = np.broadcast_to(values.transpose(2, 0, 1), (3, *values.shape[:2]))
     return _check_values(torch.from_numpy(chw.astype(np.float32, order="C")))
 
@@ -308,8 +300,7 @@ def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:
     _check_shape(tuple(x.shape), min_size)
     if x.device != device:
         raise ValueError(
-            f"the picture is on {x.device} and the metric on {device}; "
-            f"use x.to('{device}') or metric.to('{x.device}')"
+            f"the picture is on {x.device} and the metric on {device}; use x.to('{device}') or metric.to('{x.device}')"
         )
     x = x if x.ndim == 4 else x[None]
     return _check_values(x if x.dtype == torch.float64 else x.float())
@@ -349,9 +340,7 @@ def _check_values(x: Tensor) -> Tensor:
     if low >= -SLACK and high <= 1 + SLACK:
         return x.clamp(0, 1)
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
-        raise ValueError(
-            f"the picture holds NaN or infinity ({low} to {high}); find out where they come from"
-        )
+        raise ValueError(f"the picture holds NaN or infinity ({low} to {high}); find out where they come from")
     if low >= -SLACK and high > 2:
         advice = f"divide by {255 if high <= 256 else 65535}"
     elif low >= -1 - SLACK and low < -0.1 and high <= 1 + SLACK:

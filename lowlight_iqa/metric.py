@@ -1,4 +1,4 @@
-"""Metric: the one base class. It checks the input, groups pictures by size, orients the loss and words the result."""
+"""Metric: the one base class. It checks input, groups pictures by size, orients the loss, words the result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias, Union, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,27 +23,23 @@ class Assessment:
     """What ``Metric.assess`` says of one picture."""
 
     score: float  # on the metric's card.score_range
-    attributes: Mapping[str, float] = field(
-        default_factory=dict
-    )  # 1 (bad) to 5 (good); empty where there are none
+    attributes: Mapping[str, float] = field(default_factory=dict)  # 1 (bad) to 5 (good); empty where there are none
     description: str = ""  # the same in a sentence
     map: Tensor | None = None  # (H, W), where the metric has one
 
 
 class Metric(nn.Module, ABC):
-    """A no-reference quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
+    """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
-    A subclass implements ``score_batch`` and keeps the contract that tests/test_contract.py derives from the registry.
-    Parameters are frozen and the module stays in evaluation mode whatever its parent does.
+    A subclass implements ``score_batch`` and keeps the contract that tests/test_contract.py derives from the
+    registry. Parameters are frozen and the module stays in evaluation mode whatever its parent does.
     """
 
     def __init__(self, card: Card) -> None:
         super().__init__()
         self.card = card
         self._anchor: Tensor
-        self.register_buffer(
-            "_anchor", torch.zeros(()), persistent=False
-        )  # where .to(device) has put the metric
+        self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # where .to(device) has put the metric
 
     @abstractmethod
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -66,21 +62,19 @@ class Metric(nn.Module, ABC):
         """Score pictures.
 
         Args:
-            img: a tensor (N, 3, H, W) or (3, H, W), RGB in [0, 1]; or a path, PIL image or ndarray; or a list of
-                such, of any sizes.
-            reference: the dark input of each picture, only for metrics whose ``card.needs_reference`` is true.
+            img: a tensor (N, 3, H, W) or (3, H, W), RGB in [0, 1]; or a path, PIL image or ndarray; or a list
+                of such, of any sizes.
+            reference: the dark input of each picture, for metrics whose ``card.needs_reference`` is true only.
 
         Returns:
-            Scores (N,) in the caller's order, float32 (float64 for float64 input), differentiable with respect to
-            tensor input.
+            Scores (N,) in the caller's order, float32 (float64 for float64 input), differentiable with respect
+            to tensor input.
 
         Raises:
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
         """
         if self.card.needs_reference and reference is None:
-            raise TypeError(
-                f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)"
-            )
+            raise TypeError(f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)")
         if not self.card.needs_reference and reference is not None:
             raise TypeError(f"{self.card.name} is a no-reference metric: call metric(img), without reference")
         if isinstance(img, Tensor) and (reference is None or isinstance(reference, Tensor)):
@@ -92,7 +86,8 @@ class Metric(nn.Module, ABC):
 
     def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # scores are computed in float32 or better
-            return self.score_batch(x) if reference is None else self.score_batch(x, reference)
+            scores = self.score_batch(x) if reference is None else self.score_batch(x, reference)
+        return scores.to(x.dtype)
 
     def _score_list(self, pictures: list[Picture], references: list[Picture] | None) -> Tensor:
         if references is not None and len(references) != len(pictures):
@@ -123,16 +118,14 @@ class Metric(nn.Module, ABC):
         """One picture of a list as a checked (1, 3, H, W)."""
         if isinstance(picture, Tensor):
             if picture.ndim != 3:
-                raise ValueError(
-                    f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}"
-                )
+                raise ValueError(f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}")
             x = picture
         else:
             x = read_image(picture).to(self.device)
         return check_batch(x, self.card.min_size, self.device)
 
     def loss(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
-        """Scalar to minimize: 0 at the best end of ``card.score_range``, 1 at the worst, mean over the pictures."""
+        """Scalar to minimize: 0 at the best end of ``card.score_range``, 1 at the worst; mean over pictures."""
         return self.to_loss(self(img, reference)).mean()
 
     def to_loss(self, scores: Tensor) -> Tensor:
@@ -165,7 +158,7 @@ class Metric(nn.Module, ABC):
         return f"{self.card.name} {score:.3g} on a scale of {low:g} to {high:g}, {better} is better."
 
     def weight_config(self) -> dict[str, Any]:
-        """JSON-able numbers that belong to the weights (mappings, architecture); saved and loaded with them."""
+        """JSON-able numbers that belong to the weights, such as the architecture; saved and loaded with them."""
         return {}
 
     def save_pretrained(self, directory: str | Path) -> Path:
@@ -205,7 +198,11 @@ def check_reference(x: Tensor, reference: Tensor) -> Tensor:
 
 
 def _as_list(img: Pictures) -> list[Picture]:
-    pictures = list(img) if isinstance(img, (list, tuple)) else [img]
+    pictures: list[Picture] = []
+    if isinstance(img, (list, tuple)) or (isinstance(img, Tensor) and img.ndim == 4):
+        pictures += img
+    else:
+        pictures.append(cast(Picture, img))
     if not pictures:
         raise ValueError("the list of pictures is empty; give at least one")
     return pictures

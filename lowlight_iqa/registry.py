@@ -1,4 +1,4 @@
-"""The table of metrics: ``@register`` stands beside each class, look-ups answer a wrong name with the nearest ones."""
+"""The table of metrics: ``@register`` stands beside each class, a wrong name meets the nearest ones."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def register(*cards: Card) -> Callable[[M], M]:
     def enter(cls: M) -> M:
         for card in cards:
             if card.name in _entries:
-                raise ValueError(
-                    f"metric {card.name!r} is registered already, by {_entries[card.name][0].__name__}"
-                )
+                raise ValueError(f"metric {card.name!r} is registered already, by {_entries[card.name][0].__name__}")
             _entries[card.name] = (cls, card)
         return cls
 
@@ -41,7 +39,7 @@ def register(*cards: Card) -> Callable[[M], M]:
 
 
 def _table() -> dict[str, tuple[type[Metric], Card]]:
-    """Import every module of ``lowlight_iqa.metrics`` once: a new file there is all that a new metric needs."""
+    """Import every module of ``lowlight_iqa.metrics`` once: a new file there is all a new metric needs."""
     from . import metrics
 
     for module in pkgutil.iter_modules(metrics.__path__):
@@ -76,9 +74,7 @@ def find(name: str) -> tuple[type[Metric], Card]:
     if name in table:
         return table[name]
     near = difflib.get_close_matches(name.lower(), table, n=3, cutoff=0.5)
-    advice = (
-        f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(sorted(table))}"
-    )
+    advice = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(sorted(table))}"
     raise ValueError(f"no metric is called {name!r}; {advice}")
 
 
@@ -114,8 +110,8 @@ def create_metric(
     Args:
         name: one of ``list_metrics()``.
         device: where it computes; pictures given as files or arrays are scored there.
-        weights: instead of the bundled ones, a directory written by ``save_pretrained`` or ``lowlight-iqa train``,
-            or ``hf://owner/repo@<40-hex commit>``. A path never touches the network.
+        weights: instead of the bundled ones, a directory written by ``save_pretrained`` or ``lowlight-iqa
+            train``, or ``hf://owner/repo@<40-hex commit>``. A path never touches the network.
         as_loss: return a module whose forward is ``metric.loss`` instead.
 
     Raises:
@@ -125,7 +121,8 @@ def create_metric(
     from .metric import AsLoss
 
     cls, card = find(name)
-    metric = cls(card, weights=weights)
+    build: Callable[..., Metric] = cls
+    metric = build(card, weights=weights)
     if device is not None:
         metric.to(device)
     return AsLoss(metric) if as_loss else metric

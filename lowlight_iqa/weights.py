@@ -1,18 +1,19 @@
-"""Weights: a bundled file, a directory or a pinned Hub repository; safetensors only, hash and keys checked at every load."""
+"""Weights: a bundled file, a directory or a pinned Hub repository; safetensors alone, all checked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-import torch
-from safetensors import SafetensorError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from .card import Card
 if TYPE_CHECKING:
     from .metric import Metric
 
+CONNECT = 2.0  # seconds to wait for the Hub
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 BUNDLED = Path(__file__).parent / "weights"
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
@@ -28,6 +30,10 @@ _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 
 class WeightsNotFound(OSError):  # noqa: N818  (a state of affairs to remedy, named as users look for it)
     """The weights are not at hand; the message names the file, where it comes from and how to install it."""
+
+
+class _DamagedError(ValueError):
+    """A file is not what was written: the one case in which a Hub's file is downloaded once more."""
 
 
 @dataclass(frozen=True)
@@ -53,26 +59,38 @@ def load(card: Card, source: str | Path | None = None) -> Loaded:
     """
     if source is None:
         if not card.weights:
-            raise WeightsNotFound(
-                f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)"
-            )
+            raise WeightsNotFound(f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)")
         return _read(BUNDLED / card.weights, card.sha256, card)
     if str(source).startswith("hf:"):
-        config_path, path = _hub_files(str(source))
-    else:
-        path = Path(source)
-        if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
-            raise ValueError(
-                f"{path} is not safetensors; pickled checkpoints can run code and are not loaded"
-            )
-        path = path / WEIGHTS if path.suffix != ".safetensors" else path
-        config_path = path.parent / CONFIG
+        return _load_hub(card, str(source))
+    path = Path(source)
+    if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
+        raise ValueError(f"{path} is not safetensors; pickled checkpoints can run code and are not loaded")
+    path = path / WEIGHTS if path.suffix != ".safetensors" else path
+    return _load_files(card, path.parent / CONFIG, path)
+
+
+def _load_hub(card: Card, source: str) -> Loaded:
+    try:
+        return _load_files(card, *_hub_files(source))
+    except _DamagedError as damage:
+        try:
+            anew = _hub_files(source, anew=True)
+        except WeightsNotFound:
+            raise damage from None
+        return _load_files(card, *anew)
+
+
+def _load_files(card: Card, config_path: Path, path: Path) -> Loaded:
     facts = _read_config(config_path, card)
     named = {f.name for f in fields(Card)}
     unknown = sorted(set(facts) - named)
     if unknown:
         raise ValueError(f"{config_path} states facts that this version does not know: {', '.join(unknown)}")
-    own = Card(**{**facts, "score_range": tuple(facts["score_range"]), "sees": tuple(facts["sees"])})
+    try:
+        own = Card(**{**facts, "score_range": tuple(facts["score_range"]), "sees": tuple(facts["sees"])})
+    except (KeyError, TypeError) as error:
+        raise _DamagedError(f"{config_path} lacks facts of the card ({error}); save the metric again") from error
     return _read(path, own.sha256, own)
 
 
@@ -86,24 +104,18 @@ def _read_config(path: Path, card: Card) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))["card"]
         name = facts["name"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a config of this library ({error}); save the metric again"
-        ) from error
+        raise _DamagedError(f"{path} is not a config of this library ({error}); save the metric again") from error
     if name != card.name:
-        raise ValueError(
-            f"{path.parent} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)"
-        )
+        raise ValueError(f"{path.parent} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)")
     return dict(facts)
 
 
 def _read(path: Path, sha256: str, card: Card) -> Loaded:
     if not path.is_file():
-        raise WeightsNotFound(
-            f"{path} is missing; install the package again or give create_metric(..., weights=DIR)"
-        )
+        raise WeightsNotFound(f"{path} is missing; install the package again or give create_metric(..., weights=DIR)")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
-        raise ValueError(
+        raise _DamagedError(
             f"{path} is damaged or was exchanged: its sha256 is {found}, the card says {sha256}; get it anew"
         )
     try:
@@ -111,9 +123,7 @@ def _read(path: Path, sha256: str, card: Card) -> Loaded:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
             config = json.loads((file.metadata() or {}).get("config", "{}"))
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a safetensors file ({error}); pickled checkpoints are not loaded"
-        ) from error
+        raise ValueError(f"{path} is not a safetensors file ({error}); pickled checkpoints are not loaded") from error
     return Loaded(
         card,
         {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()},
@@ -121,8 +131,8 @@ def _read(path: Path, sha256: str, card: Card) -> Loaded:
     )
 
 
-def _hub_files(source: str) -> tuple[Path, Path]:
-    """Config and weights of ``hf://owner/repo@commit``: from the cache without a connection, else downloaded."""
+def _hub_files(source: str, anew: bool = False) -> tuple[Path, Path]:
+    """Config and weights of ``hf://owner/repo@commit``: out of the cache offline, or downloaded."""
     match = _HUB.fullmatch(source)
     if match is None:
         raise ValueError(
@@ -130,24 +140,40 @@ def _hub_files(source: str) -> tuple[Path, Path]:
             "the full commit hash from the repository's history (a branch or tag can move)"
         )
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     repo, revision = match["repo"], match["revision"]
     paths = []
     for file in (CONFIG, WEIGHTS):
-        cached = try_to_load_from_cache(repo, file, revision=revision)
+        cached = None if anew else try_to_load_from_cache(repo, file, revision=revision)
         if isinstance(cached, str):
             paths.append(Path(cached))
             continue
         try:
-            paths.append(Path(hf_hub_download(repo, file, revision=revision)))
-        except (LocalEntryNotFoundError, EntryNotFoundError, HfHubHTTPError, OSError) as error:
+            _check_connection()
+            paths.append(Path(hf_hub_download(repo, file, revision=revision, force_download=anew)))
+        except Exception as error:  # the hub's client raises those of whatever it talks HTTP with
             raise WeightsNotFound(
-                f"{file} of {repo} at revision {revision} is neither cached nor to be had ({type(error).__name__}); "
-                f"on a machine with a network: `hf download {repo} {CONFIG} {WEIGHTS} --revision {revision} "
-                "--local-dir DIR`, then create_metric(..., weights=DIR)"
+                f"{file} of {repo} at revision {revision} is neither cached nor to be had "
+                f"({type(error).__name__}: {error}); on a machine with a network: "
+                f"`hf download {repo} {CONFIG} {WEIGHTS} --revision {revision} --local-dir DIR`, "
+                "then create_metric(..., weights=DIR)"
             ) from error
     return paths[0], paths[1]
+
+
+def _check_connection() -> None:
+    """Fail at once where there is no network: the hub's own client tries for 24 s.
+
+    Raises:
+        OSError: the Hub cannot be reached.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or getproxies():  # the client refuses at once, or knows the way
+        return
+    place = urlsplit(constants.ENDPOINT)
+    port = place.port or (80 if place.scheme == "http" else 443)
+    socket.create_connection((place.hostname or "", port), timeout=CONNECT).close()
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

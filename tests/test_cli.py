@@ -73,9 +73,7 @@ def rows(text):
 def test_csv_of_a_folder(folder, capsys):
     status, out, err = run(capsys, "score", folder, "--metric", "toy", "--format", "csv")
     assert (status, err) == (0, "")
-    assert [row["path"] for row in rows(out)] == [
-        str(folder / name) for name in ("a.PNG", "c.png", "sub/b.png")
-    ]
+    assert [row["path"] for row in rows(out)] == [str(folder / name) for name in ("a.PNG", "c.png", "sub/b.png")]
     assert [float(row["toy"]) for row in rows(out)] == pytest.approx([0.2, 0.6, 0.4], abs=1e-5)
 
 
@@ -187,9 +185,7 @@ def test_what_cannot_run_at_all(folder, capsys, arguments, words):
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["score"], ["scare"], ["score", "x", "--format", "xml"], ["list", "--what"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["score"], ["scare"], ["score", "x", "--format", "xml"], ["list", "--what"]])
 def test_wrong_usage_is_one_line(capsys, arguments):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)

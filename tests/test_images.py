@@ -99,9 +99,7 @@ def tiff16(values, big_endian=False, planar=1, photometric=None):
         body = struct.pack(f"{order}{len(numbers)}{kind}", *numbers)
         if len(body) > 4:
             extra, body = extra + body, struct.pack(order + "I", after + len(extra))
-        directory += struct.pack(order + "HHI", tag, {"H": 3, "I": 4}[kind], len(numbers)) + body.ljust(
-            4, b"\0"
-        )
+        directory += struct.pack(order + "HHI", tag, {"H": 3, "I": 4}[kind], len(numbers)) + body.ljust(4, b"\0")
     head = (b"MM\0*" if big_endian else b"II*\0") + struct.pack(order + "I", 8 + len(data))
     return io.BytesIO(head + data + struct.pack(order + "H", len(tags)) + directory + bytes(4) + extra)
 
@@ -121,8 +119,7 @@ def test_every_source_gives_the_same_picture(tmp_path):
     Image.fromarray(array).save(path)
     with path.open("rb") as file:
         pictures = [
-            read_image(source)
-            for source in (path, str(path), Image.open(path), Image.fromarray(array), array, file)
+            read_image(source) for source in (path, str(path), Image.open(path), Image.fromarray(array), array, file)
         ]
     for picture in pictures:
         same(picture, array)

@@ -29,9 +29,7 @@ def gamma(light):
 
 def darken(photo, exposure, rng):
     """The 8-bit photograph that a camera makes at ``exposure`` times the light, without gain."""
-    electrons = rng.poisson(linear(photo / 255) * exposure * FULL_WELL) + rng.normal(
-        0, READ_NOISE, photo.shape
-    )
+    electrons = rng.poisson(linear(photo / 255) * exposure * FULL_WELL) + rng.normal(0, READ_NOISE, photo.shape)
     return np.rint(gamma((electrons / FULL_WELL).clip(0, 1)) * 255).astype(np.uint8)
 
 

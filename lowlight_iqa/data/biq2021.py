@@ -26,7 +26,7 @@ def read(root: str | Path, split: str) -> list[Rated]:
     """The pictures of a split, in the order of its list.
 
     Args:
-        root: folder with ``train.csv`` and ``test.csv`` (columns image, mos and, optionally, mean_luma) and ``images/``.
+        root: folder with ``train.csv`` and ``test.csv`` (image, mos and, optionally, mean_luma) and ``images/``.
         split: "train" or "test".
 
     Raises:

@@ -69,9 +69,9 @@ class LeiqNetwork(nn.Module):
             pooled += [mean, (variance + 1e-6).sqrt()]
         return torch.cat(pooled, 1)
 
-    def forward(self, x: Tensor, frozen: int = 0) -> dict[str, Tensor]:
-        """Raw outputs (N,) of each task, on no particular scale."""
-        features = (self.statistics(x, frozen) - self.center) / self.scale
+    def forward(self, x: Tensor, frozen: int = 0, dropout: float = 0.0) -> dict[str, Tensor]:
+        """Raw outputs (N,) of each task, on no particular scale; ``frozen`` and ``dropout`` are for training."""
+        features = F.dropout((self.statistics(x, frozen) - self.center) / self.scale, dropout, dropout > 0)
         return {task: head(features)[:, 0] for task, head in self.heads.items()}
 
 

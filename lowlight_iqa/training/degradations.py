@@ -20,7 +20,14 @@ from torch import Tensor
 ATTRIBUTES = ("light", "color", "noise", "exposure", "nature", "content_recovery")
 
 # The departure at which an attribute is 3, the middle of its 1..5 scale; about the median over random mixtures.
-HALF = {"light": 0.15, "color": 0.08, "noise": 0.035, "exposure": 0.10, "nature": 0.08, "content_recovery": 0.35}
+HALF = {
+    "light": 0.15,
+    "color": 0.08,
+    "noise": 0.035,
+    "exposure": 0.10,
+    "nature": 0.08,
+    "content_recovery": 0.35,
+}
 
 
 @dataclass(frozen=True)

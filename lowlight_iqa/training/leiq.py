@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +48,14 @@ class Recipe:
     degraded: int = 800  # groups made beforehand
     degraded_crop: int = 256
     clean_mos: float = 0.70  # a picture above it counts as clean
+    dropout: float = 0.2  # of the pooled features
+    ridge: float = 1000.0  # strength of the ridge regression that the heads start from
     trunk_rate: float = 1e-4
-    head_rate: float = 1e-3
+    head_rate: float = 1e-4
+    weight_decay: float = 0.05
+    warmup: int = 100  # steps
+    average: float = 0.998  # decay of the averaged weights, the ones that are kept
     seed: int = 0
-    schedule: Schedule = field(default_factory=lambda: Schedule(0, 0))
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,11 @@ def cached_groups(
     if ranks.rank == 0 and not path.is_file():
         made = list(
             tqdm(
-                make_groups(clean, count, size, seed, album), total=count, unit="group", desc=path.stem, disable=None
+                make_groups(clean, count, size, seed, album),
+                total=count,
+                unit="group",
+                desc=path.stem,
+                disable=None,
             )
         )
         new = path.with_suffix(".new.npz")
@@ -159,7 +167,13 @@ def outputs(network: LeiqNetwork, pictures: Iterable[Tensor]) -> dict[str, np.nd
 
 
 def train_leiq(
-    data: Path, out: Path, recipe: Recipe, *, clean: Sequence[Path] = (), resume: bool = False, ranks: Ranks | None = None
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    clean: Sequence[Path] = (),
+    resume: bool = False,
+    ranks: Ranks | None = None,
 ) -> Path:
     """Train, map the heads to their scales on held-out pictures and write the metric to ``out/leiq``.
 
@@ -183,22 +197,45 @@ def train_leiq(
     rated = biq2021.read(data, "train")
     fitting = [item for item in rated if not biq2021.held_out(item)]
     checking = [item for item in rated if biq2021.held_out(item)]
-    sources = [[i.path for i in part if i.mos > recipe.clean_mos and 45 < i.mean_luma < 180] for part in (fitting, checking)]
+    sources = [
+        [i.path for i in part if i.mos > recipe.clean_mos and 45 < i.mean_luma < 180] for part in (fitting, checking)
+    ]
     groups = cached_groups(
-        out / "degraded.npz", [*sources[0], *clean], recipe.degraded, recipe.degraded_crop, recipe.seed, album, ranks
+        out / "degraded.npz",
+        [*sources[0], *clean],
+        recipe.degraded,
+        recipe.degraded_crop,
+        recipe.seed,
+        album,
+        ranks,
     )
     held = cached_groups(
-        out / "held_out.npz", sources[1], max(8, recipe.degraded // 8), recipe.degraded_crop, recipe.seed + 1, album, ranks
+        out / "held_out.npz",
+        sources[1],
+        max(8, recipe.degraded // 8),
+        recipe.degraded_crop,
+        recipe.seed + 1,
+        album,
+        ranks,
     )
-    log.info("%d rated pictures, %d held out, %d groups, %d held out", len(fitting), len(checking), len(groups), len(held))
+    log.info(
+        "%d rated pictures, %d held out, %d groups, %d held out",
+        len(fitting),
+        len(checking),
+        len(groups),
+        len(held),
+    )
 
     network = LeiqNetwork(recipe.trunk, recipe.hidden)
     network.trunk.load_state_dict(load_imagenet(recipe.trunk).state_dict())
     network.to(memory_format=torch.channels_last)
-    for head in network.heads.values():
-        nn.init.normal_(head[0].weight, std=0.01)
-        nn.init.normal_(head[1].weight, std=0.05)
-    standardize(network, fitting, groups, recipe, album)
+    chance = np.array([recipe.bright if not item.dark else 1 - recipe.bright for item in fitting])
+    for kind in (True, False):
+        members = np.array([item.dark == kind for item in fitting])
+        chance[members] /= max(1, members.sum())
+    chance /= chance.sum()
+    start_heads(network, fitting, chance * len(fitting), groups, recipe, album)
+
     moving = [p for stage in network.trunk.stages[recipe.frozen :] for p in stage.parameters()]
     if recipe.frozen == 0:
         moving += list(network.trunk.stem.parameters())
@@ -206,20 +243,14 @@ def train_leiq(
     for parameter in moving:
         parameter.requires_grad_(True)
 
-    chance = np.array([recipe.bright if not item.dark else 1 - recipe.bright for item in fitting])
-    for kind in (True, False):
-        members = np.array([item.dark == kind for item in fitting])
-        chance[members] /= max(1, members.sum())
-    chance /= chance.sum()
-
     def batch_loss(net: nn.Module, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
         chosen = [fitting[i] for i in rng.choice(len(fitting), recipe.rated, replace=False, p=chance)]
         crops = [random_crop(album(item.path), recipe.crop, rng) for item in chosen]
         shown = [groups[i] for i in rng.choice(len(groups), recipe.groups, replace=False)]
         degraded = [picture for group in shown for picture in group.pictures]
-        mos = ranks.gather(net(to_tensor(ranks.share(crops)), recipe.frozen)["mos"])
+        mos = ranks.gather(net(to_tensor(ranks.share(crops)), recipe.frozen, recipe.dropout)["mos"])
         by_rating = plcc_loss(mos, torch.tensor([item.mos for item in chosen]))
-        local = net(to_tensor(ranks.share(degraded)), recipe.frozen)
+        local = net(to_tensor(ranks.share(degraded)), recipe.frozen, recipe.dropout)
         raw = {task: ranks.gather(local[task]) for task in TASKS}
         targets = torch.from_numpy(np.concatenate([group.targets for group in shown]))
         by_group = group_loss(shown, raw, targets, mos.detach().std() + 1e-3)
@@ -229,13 +260,16 @@ def train_leiq(
         figures, _ = measure(net, checking, held, album)
         return figures
 
-    schedule = replace(
-        recipe.schedule, epochs=recipe.epochs, steps_per_epoch=max(1, len(fitting) // recipe.rated), seed=recipe.seed
+    schedule = Schedule(
+        epochs=recipe.epochs,
+        steps_per_epoch=max(1, len(fitting) // recipe.rated),
+        warmup=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        average=recipe.average,
+        seed=recipe.seed,
     )
     rates = [(moving, recipe.trunk_rate), (list(network.heads.parameters()), recipe.head_rate)]
-    average = train(
-        network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks
-    )
+    average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
     directory = out / "leiq"
     if ranks.rank == 0:
         figures, mappings = measure(average, checking, held, album)
@@ -247,20 +281,47 @@ def train_leiq(
 
 
 @torch.no_grad()
-def standardize(
-    network: LeiqNetwork, rated: Sequence[biq2021.Rated], groups: Sequence[Group], recipe: Recipe, album: Album
+def start_heads(
+    network: LeiqNetwork,
+    rated: Sequence[biq2021.Rated],
+    weights: np.ndarray,
+    groups: Sequence[Group],
+    recipe: Recipe,
+    album: Album,
 ) -> None:
-    """Set the network's feature center and scale from rated and degraded pictures."""
-    rng = np.random.default_rng([recipe.seed, 1])
-    features = []
-    for _ in range(12):
-        some = rng.choice(len(rated), min(len(rated), 24), replace=False)
-        features.append(network.statistics(to_tensor([random_crop(album(rated[i].path), recipe.crop, rng) for i in some])))
-        some = rng.choice(len(groups), min(len(groups), 4), replace=False)
-        features.append(network.statistics(to_tensor([picture for i in some for picture in groups[i].pictures])))
-    every = torch.cat(features)
-    network.center.copy_(every.mean(0))
-    network.scale.copy_(every.std(0) + 1e-4)
+    """Standardize the pooled features and start every head at the ridge regression on the untrained trunk's.
+
+    A head that starts at random first pulls the trunk to where it happens to be (Kumar et al., ICLR 2022).
+    """
+    from tqdm import tqdm
+
+    everything = len(network.trunk.stages)  # no stage needs a gradient here
+
+    def features(pictures: Iterable[Tensor], total: int) -> Tensor:
+        bar = tqdm(pictures, total=total, desc="features", disable=None)
+        return torch.cat([network.statistics(batch, everything) for batch in bar])
+
+    of_rated = features((to_tensor([album(item.path)]) for item in rated), len(rated))
+    of_groups = features((to_tensor(list(group.pictures)) for group in groups), len(groups))
+    both = torch.cat([of_rated, of_groups])
+    network.center.copy_(both.mean(0))
+    network.scale.copy_(both.std(0) + 1e-4)
+    labels = {"mos": (of_rated, np.array([item.mos for item in rated]), weights)}
+    targets = np.concatenate([group.targets for group in groups])
+    for place, name in enumerate(ATTRIBUTES):
+        labels[name] = (of_groups, targets[:, place], np.ones(len(targets)))
+    for task, (given, wanted, weight) in labels.items():
+        x = ((given - network.center) / network.scale).double().numpy()
+        x = x - np.average(x, 0, weight)
+        y = (wanted - np.average(wanted, weights=weight)) / wanted.std()
+        weighted = x.T * weight
+        solution = np.linalg.solve(weighted @ x + recipe.ridge * np.eye(x.shape[1]), weighted @ y)
+        first, second = network.heads[task]
+        for layer in (first, second):
+            nn.init.normal_(layer.weight, std=0.02 / layer.in_features**0.5)
+            nn.init.zeros_(layer.bias)
+        first.weight[0] = torch.from_numpy(solution).to(first.weight)
+        second.weight[0, 0] = 1.0
 
 
 def measure(

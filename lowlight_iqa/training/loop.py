@@ -81,10 +81,10 @@ class Schedule:
 
     epochs: int
     steps_per_epoch: int
-    warmup: int = 100  # steps
-    weight_decay: float = 0.05
-    average: float = 0.998  # decay of the averaged weights, the ones that are kept
-    seed: int = 0
+    warmup: int  # steps
+    weight_decay: float
+    average: float  # decay of the averaged weights, the ones that are kept
+    seed: int
 
 
 def train(
@@ -121,7 +121,8 @@ def train(
 
     ranks = ranks or Ranks.join()
     optimizer = torch.optim.AdamW(
-        [{"params": list(parameters), "lr": rate} for parameters, rate in rates], weight_decay=schedule.weight_decay
+        [{"params": list(parameters), "lr": rate} for parameters, rate in rates],
+        weight_decay=schedule.weight_decay,
     )
     total = schedule.epochs * schedule.steps_per_epoch
     decline = torch.optim.lr_scheduler.LambdaLR(
@@ -136,6 +137,7 @@ def train(
 
     bar = tqdm(total=total, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
     for step in range(start, total):
+        torch.manual_seed((schedule.seed * total + step) * ranks.world + ranks.rank)  # dropout's numbers
         loss, figures = batch_loss(network, np.random.default_rng([schedule.seed, step]), ranks)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")

@@ -42,7 +42,7 @@ class PIQE(Metric):
 
     def __init__(self, card: Card, weights: None = None) -> None:
         if weights is not None:
-            raise ValueError(f"{card.name} has no weights; leave weights out")
+            raise ValueError(f"{card.name} has no weights to load; leave weights out")
         super().__init__(card)
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:

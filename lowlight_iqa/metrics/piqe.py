@@ -16,8 +16,9 @@ from ..registry import register
 
 BLOCK = 16
 SEGMENT = 6  # pixels of a block's edge that are looked at together
-ACTIVE = 0.1  # variance above which a block is judged
-EVEN = 0.1  # deviation under which a segment of an edge is unnaturally even
+ACTIVE, ACTIVE_WIDTH = 0.1, 0.002  # variance above which a block is judged, and over how much that turns
+EVEN, EVEN_WIDTH = 0.1, 0.001  # deviation under which a segment of an edge is unnaturally even
+NOISY_WIDTH = 0.001
 
 
 @register(
@@ -28,8 +29,8 @@ EVEN = 0.1  # deviation under which a segment of an edge is unnaturally even
         lower_better=True,
         score_range=(0.0, 100.0),
         license="Apache-2.0 (nothing is trained)",
-        gradient="which blocks are judged, even or noisy is piecewise constant; the gradient is that of the "
-        "blocks' variance, and zero where no block is found distorted",
+        gradient="exact, of the relaxed rules: the official code's three yes-or-no decisions on a block turn over a "
+        "narrow width, beyond which all but the blocks' variance is as good as constant",
         min_size=BLOCK,
         sees=("blocking", "noise", "blur"),
         blind_spots="blind to exposure, as the luminance is normalized locally; a picture without active blocks, "
@@ -54,9 +55,9 @@ class PIQE(Metric):
         n, height, width = normalized.shape
         blocks = normalized.view(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3).flatten(1, 2)
         variance = blocks.var((2, 3))  # (N, B)
-        with torch.no_grad():
-            active = variance > ACTIVE
-            even, noisy = _has_even_segment(blocks), _is_noisy(blocks, variance)
+        active = torch.sigmoid((variance - ACTIVE) / ACTIVE_WIDTH)
+        even = torch.sigmoid((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
+        noisy = torch.sigmoid(_noisiness(blocks, variance) / NOISY_WIDTH)
         distortion = (1 - variance) * even + variance * noisy
         score = 100 * ((distortion * active).sum(1) + 1) / (active.sum(1) + 1)
         return score.to(x.dtype)
@@ -68,18 +69,21 @@ def _mirror(side: int, device: torch.device) -> Tensor:
     return torch.minimum(index, 2 * side - 1 - index)
 
 
-def _has_even_segment(blocks: Tensor) -> Tensor:
-    """Whether any six neighbors on a block's edge hardly differ: blocking or clipping. (N, B, 16, 16) to (N, B)."""
+def _deviation(variance: Tensor) -> Tensor:
+    return (variance + 1e-12).sqrt()  # the summand keeps the slope finite where nothing varies
+
+
+def _most_even_segment(blocks: Tensor) -> Tensor:
+    """Least deviation of six neighbors on a block's edge, low at blocking and clipping: (N, B, 16, 16) to (N, B)."""
     edges = torch.stack([blocks[:, :, 0], blocks[:, :, -1], blocks[..., 0], blocks[..., -1]], 2)  # (N, B, 4, 16)
-    return (edges.unfold(-1, SEGMENT, 1).std(-1) < EVEN).any(-1).any(-1)
+    return _deviation(edges.unfold(-1, SEGMENT, 1).var(-1).amin((2, 3)))
 
 
-def _is_noisy(blocks: Tensor, variance: Tensor) -> Tensor:
-    """Whether the two center columns vary as the rest of the block does: noise rather than structure."""
+def _noisiness(blocks: Tensor, variance: Tensor) -> Tensor:
+    """Above 0 where the two center columns vary as the rest of the block does: noise rather than structure. (N, B)."""
     center = blocks[..., 7:9]
-    # The official code takes out the eighth column and then the ninth of those left, so the second center column stays.
+    # The official code takes out the eighth column and then the ninth of those left: the second center column stays.
     around = torch.cat([blocks[..., :7], blocks[..., 8:9], blocks[..., 10:]], -1)
-    ratio = center.flatten(2).std(-1) / around.flatten(2).std(-1).clamp_min(1e-12)
-    deviation = variance.sqrt()
-    beta = (deviation - ratio).abs() / torch.maximum(deviation, ratio).clamp_min(1e-12)
-    return deviation > 2 * beta
+    ratio = _deviation(center.flatten(2).var(-1)) / _deviation(around.flatten(2).var(-1))
+    deviation = _deviation(variance)
+    return deviation - 2 * (deviation - ratio).abs() / torch.maximum(deviation, ratio)

@@ -71,12 +71,15 @@ class Brisque(Metric):
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,)."""
-        features = spatial_features(x)
+        return self.regress(spatial_features(x)).to(x.dtype)
+
+    def regress(self, features: Tensor) -> Tensor:
+        """Scores (N,) of features (N, 36) as ``spatial_features`` gives them."""
         low, high = self.low.to(features), self.high.to(features)
         scaled = 2 * (features - low) / (high - low) - 1
         distance = (scaled[:, None] - self.support.to(features)).square().sum(-1)  # (N, S)
         kernel = torch.exp(-self.gamma.to(features) * distance)
-        return (kernel @ self.coefficients.to(features) + self.offset.to(features)).to(x.dtype)
+        return kernel @ self.coefficients.to(features) + self.offset.to(features)
 
     @classmethod
     def fit(

@@ -144,6 +144,8 @@ def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray
     if frames > 1 and image.format != "MPO":
         raise _RefusedError(f"has {frames} frames; save the one to be scored as a picture of its own")
 
+    _check_coverage(image)
+
     deep = _deep_mode(image)
     transparent = image.info.get("transparency")
     if deep and reopen is not None:
@@ -164,6 +166,15 @@ def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray
         values = np.asarray(image.convert("RGB"))
     # Asked last, since loading a TIFF turns it already.
     return _upright(values, image.getexif().get(ORIENTATION, 1))
+
+
+def _check_coverage(image: Image) -> None:
+    """Refuse a TIFF whose strips end before the picture does; Pillow would leave the rest black."""
+    if image.format == "TIFF":
+        boxes = [tile[1] for tile in getattr(image, "tile", None) or []]
+        covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+        if boxes and covered < image.width * image.height:
+            raise _RefusedError(f"is cut short: it holds {covered} of {image.width * image.height} pixels; get it anew")
 
 
 def _layout(image: Image) -> tuple[Any, ...]:
@@ -266,12 +277,13 @@ def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
         channels_first = values.ndim == 3 and values.shape[0] == 3
         advice = "use .transpose(1, 2, 0)" if channels_first else "give (H, W) or (H, W, 3)"
         raise ValueError(f"an array of shape {values.shape} is not one picture; {advice}")
-    if values.dtype in (np.uint8, np.uint16):
-        values = values.astype(np.float32) / np.iinfo(values.dtype).max
-    elif values.dtype.kind != "f":
+    if values.dtype.kind != "f" and values.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"an array of {values.dtype} has no known white; give uint8, uint16 or floats in [0, 1]")
-    chw = np.broadcast_to(values.transpose(2, 0, 1), (3, *values.shape[:2]))
-    return _check_values(torch.from_numpy(chw.astype(np.float32, order="C")))
+    native = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])  # as torch wants it
+    x = torch.from_numpy(native).permute(2, 0, 1).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    if values.dtype.kind != "f":
+        x /= float(np.iinfo(values.dtype).max)
+    return _check_values(x.expand(3, -1, -1).contiguous())
 
 
 def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:

@@ -236,7 +236,6 @@ def test_better_exposure_scores_better(name):
         pytest.skip("its card does not list exposure among what it sees")
     x = torch.stack([photo(side(name), sample) for sample in SAMPLES])
     losses = [make(name).to_loss(score(name, x * factor)).mean() for factor in (1, 0.1, 0.02)]
-    assert losses == sorted(losses)
     assert losses[0] < losses[1] < losses[2]
 
 
@@ -260,7 +259,8 @@ def test_the_gradient_is_finite_and_alive(name, picture):
     found = gradient(name, x)
     assert found.shape == x.shape
     assert found.isfinite().all()
-    if picture in CHANGING:
+    may_vanish = "zero" in find(name)[1].gradient  # says the card, of pictures where nothing is found to judge
+    if picture in CHANGING and (picture == "photo" or not may_vanish):
         assert found.count_nonzero() > 0
     assert torch.equal(found, gradient(name, x))
 

@@ -343,6 +343,14 @@ def test_16_bit_alpha():
     assert read_image(png16(color, key=(5, 5, 6))).shape == (3, 8, 8)
 
 
+def test_a_tiff_with_too_few_strips():
+    file = tiff16(np.full((9, 7, 3), 9, np.uint16)).getvalue()
+    height = struct.pack("<HHII", 257, 4, 1, 9)
+    assert file.count(height) == 1
+    with pytest.raises(ValueError, match="cut short: it holds 63 of 700 pixels"):
+        read_image(io.BytesIO(file.replace(height, struct.pack("<HHII", 257, 4, 1, 100))))
+
+
 @pytest.mark.parametrize("shape", [(7, 9), (7, 9, 3)])
 @pytest.mark.parametrize("big_endian", [False, True])
 def test_16_bit_tiff_keeps_its_depth(shape, big_endian, tmp_path):
@@ -402,7 +410,7 @@ def test_mutated_files_raise_nothing_else():
     outcomes = {"read": 0, "refused": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for turn in range(2600):
+        for turn in range(4000):
             content = bytearray(originals[turn % len(originals)])
             for _ in range(draw.choice((1, 1, 2, 5))):
                 place = draw.randrange(len(content))
@@ -417,7 +425,7 @@ def test_mutated_files_raise_nothing_else():
                     content[place:place] = draw.randbytes(draw.randrange(1, 9))
                 if not content:
                     break
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 picture = read_image(io.BytesIO(bytes(content)))
             except OWN:
@@ -426,7 +434,7 @@ def test_mutated_files_raise_nothing_else():
                 assert picture.shape[0] == 3
                 assert 0 <= picture.min() <= picture.max() <= 1
                 outcomes["read"] += 1
-            assert time.perf_counter() - start < 5
+            assert time.process_time() - start < 5
     assert min(outcomes.values()) > 200
 
 

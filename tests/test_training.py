@@ -34,9 +34,9 @@ def data(tmp_path_factory):
     (root / "images").mkdir()
     rng = np.random.default_rng(0)
     rows = []
+    source = lowlight_iqa.read_image(SAMPLES[1])
     for index in range(56):
-        source = lowlight_iqa.read_image(SAMPLES[index % 4])[:, :200, :200]
-        top, left = rng.integers(0, 200 - 80, 2)
+        top, left = rng.integers(0, 200, 2)
         cut = source[:, top : top + 80, left : left + 80].contiguous()
         level = index % 3
         picture = (
@@ -180,17 +180,16 @@ def test_the_gradient_of_a_batch_loss_does_not_depend_on_the_number_of_processes
 
 def test_groups_hold_the_clean_picture_first_and_known_targets():
     groups = list(make_groups(SAMPLES, 4, 64, 0, Album()))
-    assert [group.kind for group in groups] == ["mixture", "under", "mixture", "over"]
+    assert [group.kind for group in groups] == ["mixture", "mixture", "under", "mixture"]
     for group in groups:
         assert group.pictures.shape == (LEVELS, 64, 64, 3)
         assert (group.targets[0] == 5).all()
         assert group.targets.min() >= 1
-    assert (np.diff(groups[1].targets[:, 0]) < 0).all()  # light falls with exposure
+    assert (np.diff(groups[2].targets[:, 0]) < 0).all()  # light falls with exposure
 
 
 def test_the_order_loss_sees_a_ramp_that_rises():
-    groups = list(make_groups(SAMPLES, 2, 64, 0, Album()))
-    ramp = [groups[1]]
+    ramp = list(make_groups(SAMPLES, 3, 64, 0, Album()))[2:]
     targets = torch.from_numpy(ramp[0].targets)
     raw = {name: targets[:, place].clone() for place, name in enumerate(lowlight_iqa.metrics.leiq.TASKS[1:])}
     falling = {**raw, "mos": torch.arange(LEVELS, 0, -1.0)}
@@ -214,7 +213,7 @@ def test_reader_refuses_a_half_complete_folder(data, tmp_path):
     (tmp_path / "half" / "images" / "3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 of 48 .* first 3\.png"):
         biq2021.read(tmp_path / "half", "train")
-    with pytest.raises(FileNotFoundError, match="train.csv"):
+    with pytest.raises(FileNotFoundError, match=r"train\.csv"):
         biq2021.read(tmp_path, "train")
 
 

@@ -27,8 +27,8 @@ SHORT_SIDE = 512  # larger pictures are reduced to it: the heads were trained at
 
 # Words of MLE's descriptions for the low, middle and high third of an attribute's 1..5.
 WORDS = {
-    "light": ("dim brightness", "moderate brightness", "bright brightness"),
-    "color": ("low color fidelity", "medium color fidelity", "high color fidelity"),
+    "light": ("dim brightness", "moderate brightness", "good brightness"),
+    "color": ("poor color", "fair color", "good color"),
     "noise": ("severe noise", "obvious noise", "slight noise"),
     "exposure": ("severe overexposure", "local overexposure", "well-controlled exposure"),
     "content_recovery": ("much detail lost", "some detail lost", "its detail kept"),

@@ -24,7 +24,7 @@ from ..images import read_image
 from ..losses import order_loss, plcc_loss
 from ..metrics.leiq import SHORT_SIDE, TASKS, Leiq, LeiqNetwork, reduce
 from ..registry import find
-from .degradations import ATTRIBUTES, RAMPS, degrade, mixture, to_uint8
+from .degradations import ATTRIBUTES, RAMPS, degrade, is_typical, mixture, to_uint8
 from .loop import Ranks, Schedule, log, start_log, train
 
 LEVELS = 6  # pictures of a group: the clean one and five degraded ones
@@ -40,13 +40,13 @@ class Recipe:
     trunk: str = "lite1"
     hidden: int = 128
     frozen: int = 3  # leading stages of the trunk that keep their ImageNet weights
-    epochs: int = 20
+    epochs: int = 9
     rated: int = 24  # rated pictures of a step
-    crop: int = 384  # their random crop
-    bright: float = 0.5  # share of them that is not dark; the list holds mostly dark ones, the world does not
-    groups: int = 4  # groups of degraded pictures of a step
+    crop: int = 448  # their random crop
+    bright: float = 0.4  # share of them that is not dark; the list holds mostly dark ones, the world does not
+    groups: int = 5  # groups of degraded pictures of a step
     degraded: int = 800  # groups made beforehand
-    degraded_crop: int = 256
+    degraded_crop: int = 288
     clean_mos: float = 0.70  # a picture above it counts as clean
     dropout: float = 0.2  # of the pooled features
     ridge: float = 1000.0  # strength of the ridge regression that the heads start from
@@ -94,14 +94,16 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
 
 
 def make_groups(clean: Sequence[Path], count: int, size: int, seed: int, album: Album) -> Iterable[Group]:
-    """Groups of degraded crops; half are ramps, each kind in turn, half are mixtures."""
+    """Groups of degraded crops; two of three are mixtures, the third is a ramp, each kind in turn."""
     kinds = list(RAMPS)
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         cut = random_crop(album(clean[int(rng.integers(len(clean)))]), size, rng)
-        kind = kinds[index // 2 % len(kinds)] if index % 2 else "mixture"
-        ways = RAMPS[kind] if index % 2 else tuple(mixture(rng) for _ in range(LEVELS - 1))
+        kind = kinds[index // 3 % len(kinds)] if index % 3 == 2 else "mixture"
+        ways = list(RAMPS[kind]) if kind in RAMPS else [mixture(rng) for _ in range(LEVELS - 1)]
         source = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1).float() / 255
+        # No camera is without noise, and a target that is the same for most pictures could not be ranked.
+        ways = [replace(how, noise=max(how.noise, rng.uniform(0.01, 0.08))) for how in ways]
         made = [degrade(source, how, rng) for how in ways]
         yield Group(
             kind,
@@ -198,8 +200,15 @@ def train_leiq(
     fitting = [item for item in rated if not biq2021.held_out(item)]
     checking = [item for item in rated if biq2021.held_out(item)]
     sources = [
-        [i.path for i in part if i.mos > recipe.clean_mos and 45 < i.mean_luma < 180] for part in (fitting, checking)
+        [item.path for item in part if item.mos > recipe.clean_mos and is_typical(to_tensor([album(item.path)])[0])]
+        for part in (fitting, checking)
     ]
+    for part, paths in (("training", [*sources[0], *clean]), ("validation", sources[1])):
+        if not paths:
+            raise ValueError(
+                f"no {part} picture counts as clean (MOS above {recipe.clean_mos}, well exposed, colored); "
+                "lower --clean-mos or give more rated pictures"
+            )
     groups = cached_groups(
         out / "degraded.npz",
         [*sources[0], *clean],
@@ -339,8 +348,9 @@ def measure(
 
     degraded = outputs(network, (to_tensor(list(group.pictures)) for group in groups))
     targets = np.concatenate([group.targets for group in groups])
+    mixed = np.repeat([group.kind == "mixture" for group in groups], LEVELS)
     for place, name in enumerate(ATTRIBUTES):
-        figures[name] = srcc(degraded[name], targets[:, place])
+        figures[name] = srcc(degraded[name][mixed], targets[mixed, place])
         mappings[name] = list(fit_logistic(degraded[name], targets[:, place], limits=(1, 5)))
     ordered = [
         np.mean(np.diff(degraded["mos"][i * LEVELS : (i + 1) * LEVELS]) < 0)

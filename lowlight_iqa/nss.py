@@ -9,6 +9,7 @@ Everything is computed in float64 (float32 on devices that have no float64). Gra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -29,10 +30,48 @@ def working(x: Tensor) -> Tensor:
     return x.float() if x.device.type == "mps" else x.double()
 
 
+LUMA = (0.298936021293775, 0.587043074451121, 0.114020904255103)  # MATLAB's rgb2gray
+
+
 def luma(rgb: Tensor) -> Tensor:
     """MATLAB's ``rgb2gray`` of (N, 3, H, W), not rounded: (N, H, W) on the input's scale."""
     red, green, blue = rgb.unbind(1)
-    return 0.298936021293775 * red + 0.587043074451121 * green + 0.114020904255103 * blue
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+
+
+class _GrayLevels(torch.autograd.Function):
+    """``gray_levels``, channel by channel, so that no copy of all three is held."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        gray, offset, near, _ = _GrayLevels.parts(x)
+        return gray.addcmul_(offset, near[0] * near[1] * near[2])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        _, offset, near, slope = _GrayLevels.parts(x)
+        channels = [
+            255 * grad * (LUMA[c] + offset * slope[c] * near[c - 1] * near[c - 2]) for c in range(3)
+        ]
+        return torch.stack([channel.to(x.dtype) for channel in channels], 1)
+
+    @staticmethod
+    def parts(x: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """Luminance, the rounding's offset, and for each channel how near it is to a step, with the slope of that."""
+        near, slope = [], []
+        gray = exact = working(x.new_zeros(x.shape[0], *x.shape[2:]))
+        for c in range(3):
+            level = working(x[:, c]) * 255
+            stored = level.round()
+            gray, exact = gray + LUMA[c] * level, exact + LUMA[c] * stored
+            away = level - stored
+            t = (1 - away.abs() / LATTICE).clamp_min_(0)
+            near.append(t * t * (3 - 2 * t))
+            slope.append(t * (t - 1) * away.sign() * (6 / LATTICE))
+        return gray, torch.floor(exact + 0.5) - exact, near, slope
 
 
 def gray_levels(x: Tensor) -> Tensor:
@@ -46,14 +85,9 @@ def gray_levels(x: Tensor) -> Tensor:
         x: (N, 3, H, W), RGB in [0, 1].
 
     Returns:
-        (N, H, W).
+        (N, H, W), float64 where the device has it.
     """
-    levels = working(x) * 255
-    stored = levels.detach().round()
-    near = (1 - (levels - stored).abs() / LATTICE).clamp_min(0)
-    near = near * near * (3 - 2 * near)
-    exact = luma(stored)
-    return luma(levels) + (torch.floor(exact + 0.5) - exact) * near.prod(1)
+    return _GrayLevels.apply(x)  # type: ignore[no-any-return,no-untyped-call]
 
 
 @lru_cache(maxsize=1)
@@ -88,7 +122,7 @@ class _Blur(torch.autograd.Function):
         return _correlate(_correlate(_pad(x, padding), 1), 2)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         if ctx.padding == "zero":
             return _correlate(_correlate(_pad(grad, "zero"), 1), 2), None
@@ -117,12 +151,14 @@ class Normalized(NamedTuple):
     deviation: Tensor  # (N, H, W): local standard deviation in gray levels
 
 
-def normalize(gray: Tensor, padding: Padding) -> Normalized:
+def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype = torch.float64) -> Normalized:
     """Mean-subtracted, contrast-normalized luminance (TIP 2012, eq. 1 to 3).
 
     Args:
         gray: (N, H, W) from 0 to 255.
         padding: what lies beyond the border: NIQE replicates, BRISQUE takes zeros.
+        dtype: of the result. The filters need float64, as differences of squares decide what is flat; what comes
+            out of them can be kept in float32 without a difference in the fits' first five digits.
     """
     mean = blur(gray, padding)
     variance = (blur(gray * gray, padding) - mean * mean).clamp_min(0)
@@ -134,9 +170,8 @@ def normalize(gray: Tensor, padding: Padding) -> Normalized:
     flat = (variance / FLAT).clamp(0, 1)
     flat = 1 - flat * flat * (3 - 2 * flat)
     side = flat_side().to(gray)[gray.detach().round().clamp(0, 255).long()]
-    return Normalized(
-        values, sign + flat * (side - sign), 1 + flat * (side.abs() - 1), deviation
-    )
+    maps = values, sign + flat * (side - sign), 1 + flat * (side.abs() - 1), deviation
+    return Normalized(*(x.to(dtype) for x in maps))
 
 
 def tiles(n: Normalized, size: int) -> Normalized:
@@ -226,7 +261,7 @@ class _Shape(torch.autograd.Function):
         return alpha
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (derivative,) = ctx.saved_tensors
         return grad * derivative  # type: ignore[no-any-return]
@@ -268,24 +303,25 @@ class Fit(NamedTuple):
 
 def own_moments(n: Normalized) -> Moments:
     """Moments of the normalized luminance itself, tile by tile; tensors (N, rows, height, columns, width)."""
-    x = n.values
-    magnitude = x.abs()
-    total = (x * x).sum((2, 4))
-    skew = (x * magnitude).sum((2, 4))
-    present, signs = n.presence.sum((2, 4)), n.sign.sum((2, 4))
-    return Moments(
-        magnitude.sum((2, 4)), (total - skew) / 2, (total + skew) / 2,
-        (present - signs) / 2, (present + signs) / 2, x.shape[2] * x.shape[4],
-    )  # fmt: skip
+    return _moments(n, lambda x: x)
 
 
 def pair_moments(n: Normalized, shift: tuple[int, int]) -> Moments:
     """Moments of the products of neighbors; a tile's border wraps around as MATLAB's ``circshift`` does."""
+    return _moments(n, lambda x: x * torch.roll(x, shift, (2, 4)))
 
-    def paired(x: Tensor) -> Tensor:
-        return x * torch.roll(x, shift, (2, 4))
 
-    return own_moments(Normalized(paired(n.values), paired(n.sign), paired(n.presence), n.deviation))
+def _moments(n: Normalized, pick: Callable[[Tensor], Tensor]) -> Moments:
+    def total(x: Tensor) -> Tensor:
+        return working(x.sum((2, 4)))
+
+    x = pick(n.values)
+    magnitude = x.abs()
+    absolute, square, skew = total(magnitude), total(x * x), total(x * magnitude)
+    pixels = x.shape[2] * x.shape[4]
+    del x, magnitude  # a large picture's maps are not held longer than needed
+    signs, present = total(pick(n.sign)), total(pick(n.presence))
+    return Moments(absolute, (square - skew) / 2, (square + skew) / 2, (present - signs) / 2, (present + signs) / 2, pixels)
 
 
 def fit_aggd(m: Moments) -> Fit:

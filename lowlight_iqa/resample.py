@@ -81,7 +81,8 @@ def _resize_side(x: Tensor, dim: int, outputs: int, scale: float) -> Tensor:
         x.index_select(dim, column) * factor.view(shape)
         for column, factor in zip(index.T, weight.T, strict=True)
     )
-    return functools.reduce(torch.add, parts)
+    out: Tensor = functools.reduce(torch.add, parts)
+    return out
 
 
 # Keys' kernel stretched by two, at 1/4, 3/4, 5/4 and 7/4 of its unit on either side of the new pixel's center.
@@ -103,4 +104,5 @@ def _halve(x: Tensor, dim: int) -> Tensor:
         return phases[(place + 1) % 2].narrow(dim, place // 2, outputs)
 
     parts = ((tap(3 - k) + tap(4 + k)) * factor for k, factor in enumerate(_HALF))
-    return functools.reduce(torch.add, parts)
+    out: Tensor = functools.reduce(torch.add, parts)
+    return out

@@ -179,7 +179,7 @@ def spatial_features(x: Tensor) -> Tensor:
     gray = nss.gray_levels(x)
     features: list[Tensor] = []
     for scale in (0, 1):
-        normalized = nss.tiles(nss.normalize(gray, "zero"), 0)
+        normalized = nss.tiles(nss.normalize(gray, "zero", x.dtype), 0)
         features += nss.fit_ggd(nss.own_moments(normalized))
         for shift in ((0, 1), (1, 0), (1, 1), (-1, 1)):
             fit = nss.fit_aggd(nss.pair_moments(normalized, shift))

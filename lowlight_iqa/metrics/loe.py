@@ -118,7 +118,7 @@ class _Disorder(torch.autograd.Function):
         return total / len(enhanced)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
         return grad * slope, None, None, None

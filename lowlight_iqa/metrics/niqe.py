@@ -128,9 +128,9 @@ def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     features, valid = [], []
     sharpness = gray
     for patch in (PATCH, PATCH // 2):
-        normalized = nss.tiles(nss.normalize(gray, "replicate"), patch)
+        normalized = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)
         if patch == PATCH:
-            sharpness = normalized.deviation.mean((2, 4)).flatten(1)
+            sharpness = nss.working(normalized.deviation.mean((2, 4)).flatten(1))
         fit = nss.fit_aggd(nss.own_moments(normalized))
         left, right = _scales(fit)
         features += [fit.alpha, (left + right) / 2]

@@ -17,8 +17,8 @@ from ..registry import register
 BLOCK = 16
 SEGMENT = 6  # pixels of a block's edge that are looked at together
 ACTIVE, ACTIVE_WIDTH = 0.1, 0.002  # variance above which a block is judged, and over how much that turns
-EVEN, EVEN_WIDTH = 0.1, 0.001  # deviation under which a segment of an edge is unnaturally even
-NOISY_WIDTH = 0.001
+EVEN, EVEN_WIDTH = 0.1, 0.0005  # deviation under which a segment of an edge is unnaturally even
+NOISY_WIDTH = 0.0002
 
 
 @register(

@@ -53,9 +53,7 @@ class _GrayLevels(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         _, offset, near, slope = _GrayLevels.parts(x)
-        channels = [
-            255 * grad * (LUMA[c] + offset * slope[c] * near[c - 1] * near[c - 2]) for c in range(3)
-        ]
+        channels = [255 * grad * (LUMA[c] + offset * slope[c] * near[c - 1] * near[c - 2]) for c in range(3)]
         return torch.stack([channel.to(x.dtype) for channel in channels], 1)
 
     @staticmethod
@@ -231,7 +229,7 @@ def _log_ratio(alpha: Tensor) -> Tensor:
 
 
 def _log_ratio_slope(alpha: Tensor) -> Tensor:
-    """d log r / d alpha = [psi(1/a) + 3 psi(3/a) - 4 psi(2/a)] / a^2."""
+    """Derivative of log r: [psi(1/a) + 3 psi(3/a) - 4 psi(2/a)] / a^2."""
     psi = torch.digamma
     return (psi(1 / alpha) + 3 * psi(3 / alpha) - 4 * psi(2 / alpha)) / alpha**2
 
@@ -321,7 +319,9 @@ def _moments(n: Normalized, pick: Callable[[Tensor], Tensor]) -> Moments:
     pixels = x.shape[2] * x.shape[4]
     del x, magnitude  # a large picture's maps are not held longer than needed
     signs, present = total(pick(n.sign)), total(pick(n.presence))
-    return Moments(absolute, (square - skew) / 2, (square + skew) / 2, (present - signs) / 2, (present + signs) / 2, pixels)
+    return Moments(
+        absolute, (square - skew) / 2, (square + skew) / 2, (present - signs) / 2, (present + signs) / 2, pixels
+    )
 
 
 def fit_aggd(m: Moments) -> Fit:

@@ -77,10 +77,7 @@ def _resize_side(x: Tensor, dim: int, outputs: int, scale: float) -> Tensor:
     index, weight = index.to(x.device), weight.to(x.device, x.dtype)
     shape = [1] * x.ndim
     shape[dim] = -1
-    parts = (
-        x.index_select(dim, column) * factor.view(shape)
-        for column, factor in zip(index.T, weight.T, strict=True)
-    )
+    parts = (x.index_select(dim, column) * factor.view(shape) for column, factor in zip(index.T, weight.T, strict=True))
     out: Tensor = functools.reduce(torch.add, parts)
     return out
 

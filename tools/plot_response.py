@@ -52,7 +52,7 @@ def main() -> None:
         row[0].plot(EXPOSURES, files, "s--", ms=3, color="C1", label="8 bits")
         row[1].plot(SIGMAS, noisy, "o-", ms=3, color="C2")
         row[0].set_ylabel(f"{name}\n({'lower' if metric.card.lower_better else 'higher'} is better)", fontsize=8)
-        print(name, [round(v, 3) for v in floats], [round(v, 3) for v in files], [round(v, 3) for v in noisy], flush=True)
+        print(name, *([round(v, 3) for v in curve] for curve in (floats, files, noisy)), flush=True)
     for axis in axes.flat:
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)

@@ -155,9 +155,7 @@ def train_regression(
     try:
         from sklearn.svm import SVR
     except ImportError as error:
-        raise ImportError(
-            "training BRISQUE needs scikit-learn; pip install 'lowlight_iqa[train]'"
-        ) from error
+        raise ImportError("training BRISQUE needs scikit-learn; pip install 'lowlight_iqa[train]'") from error
     low, high = features.amin(0), features.amax(0)
     high = torch.where(high > low, high, low + 1)
     center, spread = scores.mean(), scores.std()

@@ -1,7 +1,7 @@
 """PIQE: distortion that is visible in the blocks of a picture, without any training.
 
-Venkatanath, Praneeth, Maruthi, Channappayya, Medasani, "Blind image quality evaluation using perception based features",
-NCC 2015. docs/handcrafted.md compares with the official scores.
+Venkatanath, Praneeth, Maruthi, Channappayya, Medasani, "Blind image quality evaluation using perception based
+features", NCC 2015. docs/handcrafted.md compares with the official scores.
 """
 
 from __future__ import annotations

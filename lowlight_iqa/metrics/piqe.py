@@ -16,8 +16,8 @@ from ..registry import register
 
 BLOCK = 16
 SEGMENT = 6  # pixels of a block's edge that are looked at together
-ACTIVE, ACTIVE_WIDTH = 0.1, 0.002  # variance above which a block is judged, and over how much that turns
-EVEN, EVEN_WIDTH = 0.1, 0.0005  # deviation under which a segment of an edge is unnaturally even
+ACTIVE, ACTIVE_WIDTH = 0.1, 0.0002  # variance above which a block is judged, and over how much that turns
+EVEN, EVEN_WIDTH = 0.1, 0.0001  # deviation under which a segment of an edge is unnaturally even
 NOISY_WIDTH = 0.0002
 
 
@@ -30,7 +30,7 @@ NOISY_WIDTH = 0.0002
         score_range=(0.0, 100.0),
         license="Apache-2.0 (nothing is trained)",
         gradient="exact, of the relaxed rules: the official code's three yes-or-no decisions on a block turn over a "
-        "narrow width, beyond which all but the blocks' variance is as good as constant",
+        "narrow width, beyond which all but the blocks' variance is nearly constant",
         min_size=BLOCK,
         sees=("blocking", "noise", "blur"),
         blind_spots="blind to exposure, as the luminance is normalized locally; a picture without active blocks, "
@@ -55,12 +55,17 @@ class PIQE(Metric):
         n, height, width = normalized.shape
         blocks = normalized.view(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3).flatten(1, 2)
         variance = blocks.var((2, 3))  # (N, B)
-        active = torch.sigmoid((variance - ACTIVE) / ACTIVE_WIDTH)
-        even = torch.sigmoid((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
-        noisy = torch.sigmoid(_noisiness(blocks, variance) / NOISY_WIDTH)
+        active = _step((variance - ACTIVE) / ACTIVE_WIDTH)
+        even = _step((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
+        noisy = _step(_noisiness(blocks, variance) / NOISY_WIDTH)
         distortion = (1 - variance) * even + variance * noisy
         score = 100 * ((distortion * active).sum(1) + 1) / (active.sum(1) + 1)
         return score.to(x.dtype)
+
+
+def _step(x: Tensor) -> Tensor:
+    """From 0 to 1 around x = 0, with tails that fall slowly enough for a gradient to survive far away."""
+    return (1 + x / (1 + x * x).sqrt()) / 2
 
 
 def _mirror(side: int, device: torch.device) -> Tensor:

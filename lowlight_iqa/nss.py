@@ -149,14 +149,14 @@ class Normalized(NamedTuple):
     deviation: Tensor  # (N, H, W): local standard deviation in gray levels
 
 
-def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype = torch.float64) -> Normalized:
+def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) -> Normalized:
     """Mean-subtracted, contrast-normalized luminance (TIP 2012, eq. 1 to 3).
 
     Args:
         gray: (N, H, W) from 0 to 255.
         padding: what lies beyond the border: NIQE replicates, BRISQUE takes zeros.
-        dtype: of the result. The filters need float64, as differences of squares decide what is flat; what comes
-            out of them can be kept in float32 without a difference in the fits' first five digits.
+        dtype: of the result, by default that of the input. The filters need float64, as differences of squares
+            decide what is flat; what comes out of them can be kept in float32 without changing the fits' first digits.
     """
     mean = blur(gray, padding)
     variance = (blur(gray * gray, padding) - mean * mean).clamp_min(0)
@@ -169,7 +169,7 @@ def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype = torch.float64
     flat = 1 - flat * flat * (3 - 2 * flat)
     side = flat_side().to(gray)[gray.detach().round().clamp(0, 255).long()]
     maps = values, sign + flat * (side - sign), 1 + flat * (side.abs() - 1), deviation
-    return Normalized(*(x.to(dtype) for x in maps))
+    return Normalized(*(x.to(dtype or gray.dtype) for x in maps))
 
 
 def tiles(n: Normalized, size: int) -> Normalized:

@@ -34,9 +34,9 @@ FEATURES = 36
         license="LIVE, University of Texas at Austin: free with the notice in weights/NOTICE.brisque",
         learned=True,
         min_size=32,
-        sees=("noise", "blur", "compression"),
-        blind_spots="nearly blind to exposure, as the luminance is normalized locally; trained on five synthetic "
-        "distortions of daylight pictures",
+        sees=("noise", "blur", "compression", "exposure"),
+        blind_spots="sees darkness only through a constant in the normalization, so that the noise of a real dark "
+        "picture can make it score as well as a bright one; trained on five synthetic distortions of daylight pictures",
         preprocessing="gray levels as MATLAB's rgb2gray",
         trained_on="LIVE Image Quality Assessment Database, release 2 (the authors' training)",
         weights="brisque.safetensors",
@@ -133,7 +133,7 @@ class Brisque(Metric):
             lower_better=lower_better,
             score_range=score_range or (scores.min().item(), scores.max().item()),
             license="not stated",
-            blind_spots="nearly blind to exposure, as the luminance is normalized locally",
+            blind_spots="sees darkness only through a constant in the normalization",
             trained_on=trained_on,
             weights="",
             sha256="",

@@ -34,9 +34,10 @@ SHARP = 0.75  # pristine patches are those with at least this share of the sharp
         score_range=(0.0, 1000.0),  # photographs have 2 to 20; noise of one 8-bit step has about 700
         license="LIVE, University of Texas at Austin: free with the notice in weights/NOTICE.niqe",
         min_size=PATCH,
-        sees=("noise", "blur", "compression"),
-        blind_spots="prefers mild noise to a smooth picture; nearly blind to exposure; unreliable where large parts "
-        "are flat or clipped; what lies beyond the last whole patch of 96x96 is not looked at",
+        sees=("noise", "blur", "compression", "exposure"),
+        blind_spots="sees darkness only through a constant in the normalization, so that the noise of a real dark "
+        "picture can hide it; prefers mild noise to a smooth picture; unreliable where large parts are flat or "
+        "clipped; what lies beyond the last whole patch of 96x96 is not looked at",
         preprocessing="gray levels as MATLAB's rgb2gray; patches of 96x96 at two scales",
         trained_on="125 pristine photographs (the authors')",
         weights="niqe.safetensors",

@@ -33,8 +33,8 @@ NOISY_WIDTH = 0.0002
         "narrow width, beyond which all but the blocks' variance is nearly constant",
         min_size=BLOCK,
         sees=("blocking", "noise", "blur"),
-        blind_spots="blind to exposure, as the luminance is normalized locally; a picture without active blocks, "
-        "such as a black one, gets 100",
+        blind_spots="judges blocks of locally normalized luminance: a noisy dark picture can score as excellent; a "
+        "picture without active blocks, such as a black one, gets 100",
         preprocessing="gray levels as MATLAB's rgb2gray, mirrored up to whole blocks of 16x16",
     )
 )

@@ -1,0 +1,189 @@
+"""BRISQUE: spatial statistics of a picture, weighed by a support vector regression on people's scores.
+
+Mittal, Moorthy, Bovik, "No-reference image quality assessment in the spatial domain", IEEE TIP 2012.
+Equal to the authors' MATLAB code (LIVE, BRISQUE_release); docs/handcrafted.md has the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import nss
+from ..card import Card
+from ..images import Picture
+from ..metric import Metric
+from ..registry import register
+from ..resample import imresize
+from ..weights import load
+
+FEATURES = 36
+
+
+@register(
+    Card(
+        name="brisque",
+        summary="36 spatial statistics and the authors' regression on LIVE's scores (official model)",
+        source="Mittal et al., IEEE TIP 2012; reference implementation: LIVE's BRISQUE_release (MATLAB, libsvm)",
+        lower_better=True,
+        score_range=(-20.0, 160.0),
+        license="LIVE, University of Texas at Austin: free with the notice in weights/NOTICE.brisque",
+        learned=True,
+        min_size=32,
+        sees=("noise", "blur", "compression", "exposure"),
+        blind_spots="sees darkness only through a constant in the normalization, so that the noise of a real dark "
+        "picture can make it score as well as a bright one; trained on five synthetic distortions of daylight pictures",
+        preprocessing="gray levels as MATLAB's rgb2gray",
+        trained_on="LIVE Image Quality Assessment Database, release 2 (the authors' training)",
+        weights="brisque.safetensors",
+        sha256="2e6eda4930a6d8ef2ebae0a103e0bf8aa0c1666c139b6749faafa05688d4181d",
+    ),
+)
+class Brisque(Metric):
+    """Blind/referenceless image spatial quality evaluator; ``Brisque.fit`` trains one on other scores."""
+
+    def __init__(
+        self, card: Card, weights: str | Path | None = None, *, parameters: Mapping[str, Tensor] | None = None
+    ) -> None:
+        if parameters is None:
+            loaded = load(card, weights)
+            card, parameters = loaded.card, loaded.tensors
+        super().__init__(card)
+        self.support: Tensor  # (S, 36), scaled features
+        self.coefficients: Tensor  # (S,)
+        self.offset: Tensor  # ()
+        self.gamma: Tensor  # (), of the kernel exp(-gamma |a - b|^2)
+        self.low: Tensor  # (36,), the feature values that scale to -1
+        self.high: Tensor  # (36,), and to 1
+        size = len(parameters["support"]) if "support" in parameters else 0
+        shapes: dict[str, tuple[int, ...]] = {
+            "support": (size, FEATURES), "coefficients": (size,), "offset": (), "gamma": (),
+            "low": (FEATURES,), "high": (FEATURES,),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            if name not in parameters or parameters[name].shape != shape:
+                raise ValueError(f"the parameters of {card.name} need {name!r} of shape {shape}")
+            self.register_buffer(name, parameters[name].float())
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,)."""
+        return self.regress(spatial_features(x)).to(x.dtype)
+
+    def regress(self, features: Tensor) -> Tensor:
+        """Scores (N,) of features (N, 36) as ``spatial_features`` gives them."""
+        low, high = self.low.to(features), self.high.to(features)
+        scaled = 2 * (features - low) / (high - low) - 1
+        distance = (scaled[:, None] - self.support.to(features)).square().sum(-1)  # (N, S)
+        kernel = torch.exp(-self.gamma.to(features) * distance)
+        return kernel @ self.coefficients.to(features) + self.offset.to(features)
+
+    @classmethod
+    def fit(
+        cls,
+        images: Iterable[Picture],
+        mos: Sequence[float],
+        *,
+        lower_better: bool = False,
+        score_range: tuple[float, float] | None = None,
+        cost: float = 1.0,
+        gamma: float = 0.05,
+        epsilon: float = 0.1,
+        trained_on: str = "the user's pictures and scores",
+    ) -> Brisque:
+        """A BRISQUE trained on other pictures (needs scikit-learn, the ``train`` extra).
+
+        Args:
+            images: pictures of at least 32x32, each anything that ``read_image`` takes.
+            mos: one score for each.
+            lower_better: whether lower scores are better.
+            score_range: the ends of the scores' scale; by default the least and the greatest score.
+            cost: C of the support vector regression, for scores scaled to a deviation of 1.
+            gamma: of the kernel exp(-gamma |a - b|^2) on features scaled to [-1, 1].
+            epsilon: errors below it cost nothing, in deviations of the scores.
+            trained_on: what they are, for the card.
+
+        Returns:
+            A new metric that saves and loads under the name "brisque" with ``weights=``.
+
+        Raises:
+            ValueError: unlike numbers of pictures and scores, fewer than two, or scores that are all the same.
+        """
+        from ..images import check_batch, read_image
+        from ..registry import find
+
+        card = find("brisque")[1]
+        with torch.no_grad():
+            rows = [
+                spatial_features(check_batch(read_image(image), card.min_size, torch.device("cpu")))[0]
+                for image in images
+            ]
+        scores = torch.as_tensor(list(mos), dtype=torch.float64)
+        if len(rows) != len(scores):
+            raise ValueError(f"{len(rows)} pictures but {len(scores)} scores; give one for each")
+        if len(rows) < 2 or not scores.isfinite().all() or scores.min() == scores.max():
+            raise ValueError("give at least two pictures with finite scores that differ")
+        parameters = train_regression(torch.stack(rows), scores, cost=cost, gamma=gamma, epsilon=epsilon)
+        card = replace(
+            card,
+            summary="36 spatial statistics and a regression on scores chosen by the user",
+            lower_better=lower_better,
+            score_range=score_range or (scores.min().item(), scores.max().item()),
+            license="not stated",
+            blind_spots="sees darkness only through a constant in the normalization",
+            trained_on=trained_on,
+            weights="",
+            sha256="",
+        )
+        return cls(card, parameters=parameters)
+
+
+def train_regression(
+    features: Tensor, scores: Tensor, *, cost: float, gamma: float, epsilon: float
+) -> dict[str, Tensor]:
+    """Train the regression of ``Brisque.fit`` on features (N, 36) and scores (N,).
+
+    Returns:
+        The parameters that ``Brisque`` takes.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    try:
+        from sklearn.svm import SVR
+    except ImportError as error:
+        raise ImportError("training BRISQUE needs scikit-learn; pip install 'lowlight_iqa[train]'") from error
+    low, high = features.amin(0), features.amax(0)
+    high = torch.where(high > low, high, low + 1)
+    center, spread = scores.mean(), scores.std()
+    model = SVR(C=cost, gamma=gamma, epsilon=epsilon)
+    model.fit((2 * (features - low) / (high - low) - 1).numpy(), ((scores - center) / spread).numpy())
+    coefficients = torch.from_numpy(model.dual_coef_[0].copy())
+    return {
+        "support": torch.from_numpy(model.support_vectors_.copy()),
+        "coefficients": coefficients * spread,
+        "offset": torch.tensor(float(model.intercept_[0])) * spread + center,
+        "gamma": torch.tensor(gamma),
+        "low": low,
+        "high": high,
+    }
+
+
+def spatial_features(x: Tensor) -> Tensor:
+    """The 36 features (TIP 2012, table I) of pictures (N, 3, H, W), RGB in [0, 1], as (N, 36) in float64."""
+    gray = nss.gray_levels(x)
+    features: list[Tensor] = []
+    for scale in (0, 1):
+        normalized = nss.tiles(nss.normalize(gray, "zero", x.dtype), 0)
+        features += nss.fit_ggd(nss.own_moments(normalized))
+        for shift in ((0, 1), (1, 0), (1, 1), (-1, 1)):
+            fit = nss.fit_aggd(nss.pair_moments(normalized, shift))
+            factor = nss.gamma_ratio(1 / fit.alpha, 3 / fit.alpha).sqrt()
+            skew = (fit.right - fit.left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha) * factor
+            features += [fit.alpha, skew, fit.left**2, fit.right**2]
+        if scale == 0:
+            gray = imresize(gray, 0.5)
+    return torch.stack(features, -1).flatten(1)

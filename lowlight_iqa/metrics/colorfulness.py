@@ -1,0 +1,45 @@
+"""Colorfulness: spread and strength of a picture's opponent colors.
+
+Hasler, Suesstrunk, "Measuring colorfulness in natural images", SPIE Human Vision and Electronic Imaging 2003.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..card import Card
+from ..metric import Metric
+from ..nss import working
+from ..registry import register
+
+
+@register(
+    Card(
+        name="colorfulness",
+        summary="Hasler and Suesstrunk's M3: 0 is gray, 33 moderately, 59 quite, 109 extremely colorful",
+        source="Hasler and Suesstrunk, SPIE HVEI 2003, section 6 (third metric)",
+        lower_better=False,
+        score_range=(0.0, 298.0),  # the greatest value any picture can have; photographs stay under about 150
+        license="Apache-2.0 (nothing is trained)",
+        gradient="exact; zero on a picture without any color, where the measure has its minimum",
+        min_size=2,
+        sees=("color", "exposure"),
+        blind_spots="more is not better without end: color noise and casts raise it, oversaturated beats natural",
+    )
+)
+class Colorfulness(Metric):
+    """M3 on RGB from 0 to 255, the opponent colors taken with their sign."""
+
+    def __init__(self, card: Card, weights: None = None) -> None:
+        if weights is not None:
+            raise ValueError(f"{card.name} has no weights to load; leave weights out")
+        super().__init__(card)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,), higher is more colorful."""
+        red, green, blue = (working(x) * 255).flatten(2).unbind(1)
+        opponents = red - green, (red + green) / 2 - blue
+        spread = sum((o.var(1, correction=0) for o in opponents), start=red.new_zeros(()))
+        strength = sum((o.mean(1).square() for o in opponents), start=red.new_zeros(()))
+        # The summand keeps the roots' slope finite on gray pictures.
+        return ((spread + 1e-8).sqrt() + 0.3 * (strength + 1e-8).sqrt()).to(x.dtype)

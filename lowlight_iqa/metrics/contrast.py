@@ -1,0 +1,40 @@
+"""Contrast: the standard deviation of the luminance.
+
+Peli, "Contrast in complex images", JOSA A 1990, section 1 (root-mean-square contrast).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..card import Card
+from ..metric import Metric
+from ..nss import luma, working
+from ..registry import register
+
+
+@register(
+    Card(
+        name="contrast",
+        summary="root-mean-square contrast: the standard deviation of the luminance",
+        source="Peli, JOSA A 1990, root-mean-square contrast",
+        lower_better=False,
+        score_range=(0.0, 0.5),
+        license="Apache-2.0 (nothing is trained)",
+        min_size=2,
+        sees=("contrast", "exposure"),
+        blind_spots="noise raises it as structure does; half black and half white is its ideal",
+    )
+)
+class Contrast(Metric):
+    """RMS contrast of the luminance in [0, 1]."""
+
+    def __init__(self, card: Card, weights: None = None) -> None:
+        if weights is not None:
+            raise ValueError(f"{card.name} has no weights to load; leave weights out")
+        super().__init__(card)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,), higher is better."""
+        variance = luma(working(x)).flatten(1).var(1, correction=0)
+        return (variance + 1e-12).sqrt().to(x.dtype)  # the summand keeps the root's slope finite

@@ -1,0 +1,56 @@
+"""Entropy: how many bits the gray levels of a picture carry.
+
+Shannon, "A mathematical theory of communication", Bell System Technical Journal 1948, on a smooth histogram.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..card import Card
+from ..metric import Metric
+from ..nss import luma, working
+from ..registry import register
+
+BINS = 256
+
+
+@register(
+    Card(
+        name="entropy",
+        summary="Shannon entropy of the gray levels' smooth histogram, in bits",
+        source="Shannon 1948; histogram of 256 bins with a quadratic B-spline for each pixel",
+        lower_better=False,
+        score_range=(0.0, 8.02),
+        license="Apache-2.0 (nothing is trained)",
+        min_size=2,
+        sees=("exposure", "contrast"),
+        blind_spots="noise raises it; where things are is not looked at; a constant picture has about one bit, as "
+        "every pixel is spread over three bins",
+    )
+)
+class Entropy(Metric):
+    """Entropy of a histogram in which every pixel is spread over three bins, so that it has a gradient.
+
+    Against 256 plain bins of rounded gray levels this reads a few hundredths of a bit higher on photographs and up
+    to 1.06 bits higher on pictures of few levels.
+    """
+
+    def __init__(self, card: Card, weights: None = None) -> None:
+        if weights is not None:
+            raise ValueError(f"{card.name} has no weights to load; leave weights out")
+        super().__init__(card)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,), higher is better."""
+        gray = 255 * luma(working(x)).flatten(1)  # (N, P)
+        center = gray.detach().round().clamp(0, BINS - 1)
+        offset = gray - center  # -1/2 to 1/2
+        # One bin more at either end, for the pixels next to black and white.
+        histogram = gray.new_zeros(len(gray), BINS + 2)
+        index = center.long() + 1
+        for step, weight in ((-1, (0.5 - offset) ** 2 / 2), (0, 0.75 - offset**2), (1, (0.5 + offset) ** 2 / 2)):
+            histogram = histogram.scatter_add(1, index + step, weight)
+        share = histogram / gray.shape[1]
+        return -(share * torch.log2(share + 1e-12)).sum(1).to(x.dtype)

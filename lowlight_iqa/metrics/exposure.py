@@ -1,0 +1,46 @@
+"""Exposure: how far a picture's patches are from being well exposed.
+
+Guo et al., "Zero-reference deep curve estimation for low-light image enhancement", CVPR 2020, eq. 3.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from ..card import Card
+from ..metric import Metric
+from ..nss import working
+from ..registry import register
+
+PATCH = 16
+TARGET = 0.6  # the well-exposedness level of the paper
+
+
+@register(
+    Card(
+        name="exposure",
+        summary="mean distance of the patches' brightness from 0.6; nothing trained",
+        source="Guo et al., Zero-DCE, CVPR 2020, eq. 3 (exposure control loss)",
+        lower_better=True,
+        score_range=(0.0, 0.6),
+        license="Apache-2.0 (nothing is trained)",
+        min_size=PATCH,
+        sees=("exposure",),
+        blind_spots="sees nothing but the patches' mean: noise, blur and color casts of the same brightness do not "
+        "change it, a gray card of 0.6 is its ideal and a good night picture is judged as underexposed",
+    )
+)
+class Exposure(Metric):
+    """Distance from well-exposedness; patches at the right and lower border may be smaller than 16x16."""
+
+    def __init__(self, card: Card, weights: None = None) -> None:
+        if weights is not None:
+            raise ValueError(f"{card.name} has no weights to load; leave weights out")
+        super().__init__(card)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,), lower is better."""
+        brightness = working(x).mean(1, keepdim=True)
+        patches = avg_pool2d(brightness, PATCH, ceil_mode=True, count_include_pad=False)
+        return (patches - TARGET).abs().mean((1, 2, 3)).to(x.dtype)

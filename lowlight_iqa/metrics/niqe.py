@@ -1,0 +1,160 @@
+"""NIQE: how far a picture's statistics lie from those of pristine photographs.
+
+Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters 2013.
+Equal to the authors' MATLAB code (LIVE, niqe_release); docs/handcrafted.md has the comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import nss
+from ..card import Card
+from ..images import Picture
+from ..metric import Metric
+from ..registry import register
+from ..resample import imresize
+from ..weights import load
+
+PATCH = 96
+SHARP = 0.75  # pristine patches are those with at least this share of the sharpest one's deviation
+
+
+@register(
+    Card(
+        name="niqe",
+        summary="distance from the statistics of pristine photographs (official parameters)",
+        source="Mittal et al., IEEE SPL 2013; reference implementation: LIVE's niqe_release (MATLAB)",
+        lower_better=True,
+        score_range=(0.0, 1000.0),  # photographs have 2 to 20; noise of one 8-bit step has about 700
+        license="LIVE, University of Texas at Austin: free with the notice in weights/NOTICE.niqe",
+        min_size=PATCH,
+        sees=("noise", "blur", "compression", "exposure"),
+        blind_spots="sees darkness only through a constant in the normalization, so that the noise of a real dark "
+        "picture can hide it; prefers mild noise to a smooth picture; unreliable where large parts are flat or "
+        "clipped; what lies beyond the last whole patch of 96x96 is not looked at",
+        preprocessing="gray levels as MATLAB's rgb2gray; patches of 96x96 at two scales",
+        trained_on="125 pristine photographs (the authors')",
+        weights="niqe.safetensors",
+        sha256="60f177d995d8ee87f70fbaf5fc5527f3e5668ce5a1a03a45c0de86e27f1d8bcd",
+    )
+)
+class NIQE(Metric):
+    """Natural image quality evaluator; ``NIQE.fit`` makes one with other pristine pictures."""
+
+    def __init__(
+        self, card: Card, weights: str | Path | None = None, *, parameters: Mapping[str, Tensor] | None = None
+    ) -> None:
+        if parameters is None:
+            loaded = load(card, weights)
+            card, parameters = loaded.card, loaded.tensors
+        super().__init__(card)
+        self.mean: Tensor
+        self.covariance: Tensor
+        for name, shape in (("mean", (36,)), ("covariance", (36, 36))):
+            if name not in parameters or parameters[name].shape != shape:
+                raise ValueError(f"the parameters of {card.name} need {name!r} of shape {shape}")
+            self.register_buffer(name, parameters[name].float())
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,), lower is better."""
+        features, valid, _ = patch_features(x)
+        weight = valid.to(features)
+        mean = (features * weight).sum(1) / weight.sum(1).clamp_min(1)  # (N, 36), MATLAB's nanmean
+        covariance = _covariance(features, valid.all(-1))
+        pooled = (self.covariance.to(features) + covariance) / 2
+        offset = self.mean.to(features) - mean
+        inverse = torch.linalg.pinv(pooled, hermitian=True)
+        distance = torch.einsum("ni,nij,nj->n", offset, inverse, offset)
+        return distance.clamp_min(1e-12).sqrt().to(x.dtype)
+
+    @classmethod
+    def fit(cls, images: Iterable[Picture], *, trained_on: str = "the user's pictures") -> NIQE:
+        """A NIQE whose ideal is the given pictures instead of the authors'.
+
+        Args:
+            images: pristine pictures of at least 96x96, each anything that ``read_image`` takes.
+            trained_on: what they are, for the card.
+
+        Returns:
+            A new metric that saves and loads under the name "niqe" with ``weights=``.
+
+        Raises:
+            ValueError: fewer than two patches in all.
+
+        Source: SPL 2013, section II-B: patches sharper than 0.75 of the picture's sharpest one.
+        """
+        from ..images import check_batch, read_image
+        from ..registry import find
+
+        card = find("niqe")[1]
+        rows = []
+        with torch.no_grad():
+            for image in images:
+                x = check_batch(read_image(image), card.min_size, torch.device("cpu"))
+                features, valid, sharpness = patch_features(x)
+                chosen = valid.all(-1) & (sharpness > SHARP * sharpness.amax(1, keepdim=True))
+                rows.append(features[chosen].cpu())
+        stack = torch.cat(rows) if rows else torch.zeros(0, 36)
+        if len(stack) < 2:
+            raise ValueError(f"{len(stack)} usable patches of 96x96 are too few to fit to; give more pictures")
+        card = replace(
+            card,
+            summary="distance from the statistics of pictures chosen by the user",
+            license="not stated",
+            trained_on=trained_on,
+            weights="",
+            sha256="",
+        )
+        return cls(card, parameters={"mean": stack.mean(0), "covariance": torch.cov(stack.T)})
+
+
+def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The 36 features of every patch.
+
+    Args:
+        x: (N, 3, H, W), RGB in [0, 1].
+
+    Returns:
+        Features (N, P, 36); which of them the official code gives a number to, bool (N, P, 36); and the patches'
+        sharpness (N, P), the mean local deviation.
+    """
+    gray = nss.gray_levels(x)
+    gray = gray[:, : gray.shape[1] // PATCH * PATCH, : gray.shape[2] // PATCH * PATCH]
+    features, valid = [], []
+    sharpness = gray
+    for patch in (PATCH, PATCH // 2):
+        normalized = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)
+        if patch == PATCH:
+            sharpness = nss.working(normalized.deviation.mean((2, 4)).flatten(1))
+        fit = nss.fit_aggd(nss.own_moments(normalized))
+        left, right = _scales(fit)
+        features += [fit.alpha, (left + right) / 2]
+        valid += [torch.ones_like(fit.has_left), fit.has_left & fit.has_right]
+        for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            fit = nss.fit_aggd(nss.pair_moments(normalized, shift))
+            left, right = _scales(fit)
+            features += [fit.alpha, (right - left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha), left, right]
+            valid += [torch.ones_like(fit.has_left), fit.has_left & fit.has_right, fit.has_left, fit.has_right]
+        if patch == PATCH:
+            gray = imresize(gray, 0.5)
+    return torch.stack(features, -1).flatten(1, 2), torch.stack(valid, -1).flatten(1, 2), sharpness
+
+
+def _scales(fit: nss.Fit) -> tuple[Tensor, Tensor]:
+    """The scale parameters beta of both sides (SPL 2013, eq. 7)."""
+    factor = nss.gamma_ratio(1 / fit.alpha, 3 / fit.alpha).sqrt()
+    return fit.left * factor, fit.right * factor
+
+
+def _covariance(features: Tensor, rows: Tensor) -> Tensor:
+    """MATLAB's nancov: over the patches (N, P) that have all features; zero where fewer than two have."""
+    weight = rows.to(features)[..., None]
+    count = weight.sum(1, keepdim=True)
+    centered = (features - (features * weight).sum(1, keepdim=True) / count.clamp_min(1)) * weight
+    return centered.mT @ centered / (count - 1).clamp_min(1)

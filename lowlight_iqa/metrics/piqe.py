@@ -1,0 +1,94 @@
+"""PIQE: distortion that is visible in the blocks of a picture, without any training.
+
+Venkatanath, Praneeth, Maruthi, Channappayya, Medasani, "Blind image quality evaluation using perception based
+features", NCC 2015. docs/handcrafted.md compares with the official scores.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import nss
+from ..card import Card
+from ..metric import Metric
+from ..registry import register
+
+BLOCK = 16
+SEGMENT = 6  # pixels of a block's edge that are looked at together
+ACTIVE, ACTIVE_WIDTH = 0.1, 0.0002  # variance above which a block is judged, and over how much that turns
+EVEN, EVEN_WIDTH = 0.1, 0.0001  # deviation under which a segment of an edge is unnaturally even
+NOISY_WIDTH = 0.0002
+
+
+@register(
+    Card(
+        name="piqe",
+        summary="share of visibly distorted blocks, weighted by their variance; nothing trained",
+        source="Venkatanath et al., NCC 2015, sections II and III",
+        lower_better=True,
+        score_range=(0.0, 100.0),
+        license="Apache-2.0 (nothing is trained)",
+        gradient="exact, of the relaxed rules: the official code's three yes-or-no decisions on a block turn over a "
+        "narrow width, beyond which all but the blocks' variance is nearly constant",
+        min_size=BLOCK,
+        sees=("blocking", "noise", "blur"),
+        blind_spots="judges blocks of locally normalized luminance: a noisy dark picture can score as excellent; a "
+        "picture without active blocks, such as a black one, gets 100",
+        preprocessing="gray levels as MATLAB's rgb2gray, mirrored up to whole blocks of 16x16",
+    )
+)
+class PIQE(Metric):
+    """Perception-based image quality evaluator."""
+
+    def __init__(self, card: Card, weights: None = None) -> None:
+        if weights is not None:
+            raise ValueError(f"{card.name} has no weights to load; leave weights out")
+        super().__init__(card)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,), lower is better."""
+        gray = nss.gray_levels(x)
+        rows, columns = (_mirror(side, gray.device) for side in gray.shape[1:])
+        gray = gray[:, rows][:, :, columns]
+        normalized = nss.normalize(gray, "replicate").values
+        n, height, width = normalized.shape
+        blocks = normalized.view(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3).flatten(1, 2)
+        variance = blocks.var((2, 3))  # (N, B)
+        active = _step((variance - ACTIVE) / ACTIVE_WIDTH)
+        even = _step((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
+        noisy = _step(_noisiness(blocks, variance) / NOISY_WIDTH)
+        distortion = (1 - variance) * even + variance * noisy
+        score = 100 * ((distortion * active).sum(1) + 1) / (active.sum(1) + 1)
+        return score.to(x.dtype)
+
+
+def _step(x: Tensor) -> Tensor:
+    """From 0 to 1 around x = 0, with tails that fall slowly enough for a gradient to survive far away."""
+    return (1 + x / (1 + x * x).sqrt()) / 2
+
+
+def _mirror(side: int, device: torch.device) -> Tensor:
+    """Indices that extend a side to whole blocks by mirroring its end."""
+    index = torch.arange(-(-side // BLOCK) * BLOCK, device=device)
+    return torch.minimum(index, 2 * side - 1 - index)
+
+
+def _deviation(variance: Tensor) -> Tensor:
+    return (variance + 1e-12).sqrt()  # the summand keeps the slope finite where nothing varies
+
+
+def _most_even_segment(blocks: Tensor) -> Tensor:
+    """Least deviation of six neighbors on a block's edge, low at blocking and clipping: (N, B, 16, 16) to (N, B)."""
+    edges = torch.stack([blocks[:, :, 0], blocks[:, :, -1], blocks[..., 0], blocks[..., -1]], 2)  # (N, B, 4, 16)
+    return _deviation(edges.unfold(-1, SEGMENT, 1).var(-1).amin((2, 3)))
+
+
+def _noisiness(blocks: Tensor, variance: Tensor) -> Tensor:
+    """Above 0 where the two center columns vary as the rest of the block does: noise rather than structure. (N, B)."""
+    center = blocks[..., 7:9]
+    # The official code takes out the eighth column and then the ninth of those left: the second center column stays.
+    around = torch.cat([blocks[..., :7], blocks[..., 8:9], blocks[..., 10:]], -1)
+    ratio = _deviation(center.flatten(2).var(-1)) / _deviation(around.flatten(2).var(-1))
+    deviation = _deviation(variance)
+    return deviation - 2 * (deviation - ratio).abs() / torch.maximum(deviation, ratio)

@@ -103,7 +103,7 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
         "degradations of its clean pictures and of 22 LOL normal-light pictures (order of MOS; attributes); trunk "
         "EfficientNet-Lite1 from ImageNet",
         weights="leiq.safetensors",
-        sha256="a0def2a8d90809c46837782408a3d071e4ce2bdc887d4577325e0752343835fd",
+        sha256="57ad05c64321f941ea86fa20dbfa2ca6971d3bd1e0a6d56aec809a967e452cac",
     )
 )
 class Leiq(Metric):

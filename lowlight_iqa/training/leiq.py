@@ -24,7 +24,7 @@ from ..images import read_image
 from ..losses import order_loss, plcc_loss
 from ..metrics.leiq import SHORT_SIDE, TASKS, Leiq, LeiqNetwork, reduce
 from ..registry import find
-from .degradations import ATTRIBUTES, RAMPS, degrade, is_typical, mixture, to_uint8
+from .degradations import ATTRIBUTES, RAMPS, Degradation, degrade, is_typical, mixture, render, to_uint8
 from .loop import Ranks, Schedule, log, start_log, train
 
 LEVELS = 6  # pictures of a group: the clean one and five degraded ones
@@ -53,6 +53,10 @@ class Recipe:
     ridge: float = 1000.0  # strength of the ridge regression that the heads start from
     trunk_rate: float = 1e-4
     head_rate: float = 1e-4
+    ladders: int = 300  # well-exposed pictures whose falling exposure settles the MOS head in the end
+    ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
+    ladder_keep: float = 0.3  # weight of those scores' change
+    ladder_ridge: float = 0.03
     weight_decay: float = 0.05
     warmup: int = 100  # steps
     average: float = 0.998  # decay of the averaged weights, the ones that are kept
@@ -289,6 +293,7 @@ def train_leiq(
     average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
     directory = out / "leiq"
     if ranks.rank == 0:
+        settle_order(average, material, recipe)
         figures, mappings = measure(average, material)
         card = make_card(find("leiq")[1], recipe, material, figures)
         Leiq.from_network(card, average.cpu(), mappings).save_pretrained(directory)
@@ -333,6 +338,53 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
             nn.init.zeros_(layer.bias)
         first.weight[0] = torch.from_numpy(solution).to(first.weight)
         second.weight[0, 0] = 1.0
+
+
+LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32))
+
+
+@torch.no_grad()
+def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
+    """Turn the MOS head, and nothing else, until the score falls with exposure on well-exposed training pictures.
+
+    In training an exposure ramp is one group among many and its first step, half the light, is often out of order. Here
+    the trunk's statistics are kept and the head is linear in them, so that its change d is the minimum of a convex sum:
+    squared hinges of the ladders' steps, how far d moves the scores of rated pictures, and the size of d.
+    """
+    rng = np.random.default_rng([recipe.seed, 2])
+    lit = [item for item in material.fitting if 80 < item.mean_luma < 170]
+    lit = [lit[i] for i in rng.permutation(len(lit))[: recipe.ladders]]
+    if not lit:
+        return
+
+    def features(pictures: Iterable[Tensor]) -> np.ndarray:
+        rows = torch.cat([network.statistics(batch.to(network.center.device)) for batch in pictures])
+        return ((rows - network.center) / network.scale).double().cpu().numpy()
+
+    ladders = features(
+        torch.stack([render(picture, step) for step in LADDER])
+        for picture in (to_tensor([material.album(item.path)])[0] for item in lit)
+    )
+    rated = features(to_tensor([material.album(item.path)]) for item in material.fitting[::3])
+    first, second = (layer for layer in network.heads["mos"].children() if isinstance(layer, nn.Linear))
+    now = (second.weight @ first.weight)[0].double().cpu().numpy()
+    spread = (rated @ now).std()
+    rated = (rated - rated.mean(0)) / spread
+    ladders = ladders.reshape(len(lit), len(LADDER), -1)
+    steps = ((ladders[:, :-1] - ladders[:, 1:]) / spread).reshape(-1, len(now))
+    keep = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(now))
+    change = np.zeros_like(now)
+    for _ in range(20):  # Newton's steps on the piecewise quadratic
+        missing = recipe.ladder_margin - steps @ (now + change)
+        active = steps[missing > 0]
+        wanted = recipe.ladder_margin - active @ now
+        last, change = change, np.linalg.solve(active.T @ active / len(steps) + keep, active.T @ wanted / len(steps))
+        if np.allclose(last, change, atol=1e-9):
+            break
+    in_order = [(steps @ head).reshape(len(lit), -1).min(1) > 0 for head in (now, now + change)]
+    log.info("exposure ladders in order: %.3f, before %.3f", in_order[1].mean(), in_order[0].mean())
+    direction = second.weight[0] / second.weight.square().sum()
+    first.weight += torch.outer(direction, torch.from_numpy(change).to(direction))
 
 
 def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float], dict[str, list[float]]]:

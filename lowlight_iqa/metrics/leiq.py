@@ -97,11 +97,21 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
         commercial=False,
         sees=("exposure", "noise"),
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
-        blind_spots="what was meant: a low-key or misty picture can pass for a failed one; the attributes "
+        blind_spots="what was meant: a low-key or misty picture can pass for a failed one; hardly sees halos of local "
+        "tone mapping; of all attributes, color says least, as one cannot see what color was lost; the attributes "
         "were learned from synthetic degradations of clean pictures, not from people's ratings of them",
         trained_on="2,445 pictures of BIQ2021's training list with people's scores (MOS); 800 groups of synthetic "
         "degradations of its clean pictures and of 22 LOL normal-light pictures (order of MOS; attributes); trunk "
         "EfficientNet-Lite1 from ImageNet",
+        reached={
+            "SRCC, BIQ2021 test split, 2000 pictures": "0.821 [0.804, 0.836]",
+            "PLCC (raw), BIQ2021 test split": "0.846 [0.830, 0.861]",
+            "SRCC, its 409 dark pictures (mean luma < 70)": "0.898 [0.873, 0.916]",
+            "LOL, dark picture below its normal-light one": "37 of 37 pairs",
+            "score strictly falling over exposure x1, x0.5, x0.2, x0.1, x0.05": "94 of 100 pictures; light: 100",
+            "SRCC of the attributes with their targets, 396 held-out degradations": "light 0.88, color 0.69, "
+            "noise 0.95, exposure 0.87, nature 0.89, content_recovery 0.89",
+        },
         weights="leiq.safetensors",
         sha256="57ad05c64321f941ea86fa20dbfa2ca6971d3bd1e0a6d56aec809a967e452cac",
     )

@@ -31,6 +31,8 @@ if library == "lowlight_iqa":
     from lowlight_iqa import create_metric
     metric = create_metric(name)
 elif library == "piq":
+    from lowlight_iqa.backbones import import_torchvision
+    import_torchvision()  # also beside a CPU build of torch
     import piq
     metric = lambda y: piq.brisque(y, data_range=1.0, reduction="none")
 else:

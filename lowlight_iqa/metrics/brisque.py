@@ -42,6 +42,23 @@ FEATURES = 36
         weights="brisque.safetensors",
         sha256="2e6eda4930a6d8ef2ebae0a103e0bf8aa0c1666c139b6749faafa05688d4181d",
     ),
+    Card(
+        name="brisque-dark",
+        summary="BRISQUE's features with a regression trained by this project on dark photographs; not the authors' model.",
+        source="features of Mittal et al., IEEE TIP 2012; RBF support vector regression, C 64, gamma 0.1, epsilon 0.3, "
+        "chosen by 5-fold cross-validation inside the training pictures",
+        lower_better=False,
+        score_range=(0.0, 1.0),
+        license="research use; training data without a stated license (BIQ2021)",
+        learned=True,
+        commercial=False,
+        min_size=32,
+        blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it saw",
+        preprocessing="gray levels as MATLAB's rgb2gray",
+        trained_on="the 1,922 dark pictures (mean luma < 70) of BIQ2021's training list with people's scores",
+        weights="brisque-dark.safetensors",
+        sha256="156fa1380d0b27faa078252c9f066330e5e526564d2390a6b1a8fb5ba39c34cb",
+    ),
 )
 class Brisque(Metric):
     """Blind/referenceless image spatial quality evaluator; ``Brisque.fit`` trains one on other scores."""

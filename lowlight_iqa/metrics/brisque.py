@@ -44,11 +44,11 @@ FEATURES = 36
     ),
     Card(
         name="brisque-dark",
-        summary="BRISQUE's features with a regression trained by this project on dark photographs; not the authors' model.",
+        summary="BRISQUE's features, regression trained by this project on dark photographs; not the authors' model",
         source="features of Mittal et al., IEEE TIP 2012; RBF support vector regression, C 64, gamma 0.1, epsilon 0.3, "
         "chosen by 5-fold cross-validation inside the training pictures",
         lower_better=False,
-        score_range=(0.0, 1.0),
+        score_range=(-0.25, 1.25),  # MOS is 0 to 1; a regression without bounds passes it on strange pictures
         license="research use; training data without a stated license (BIQ2021)",
         learned=True,
         commercial=False,
@@ -56,6 +56,10 @@ FEATURES = 36
         blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it saw",
         preprocessing="gray levels as MATLAB's rgb2gray",
         trained_on="the 1,922 dark pictures (mean luma < 70) of BIQ2021's training list with people's scores",
+        reached={
+            "SRCC, 409 dark pictures of BIQ2021's test split": "0.735 [0.679, 0.784]; the authors' model 0.385",
+            "PLCC (raw), the same": "0.776 [0.725, 0.819]; the authors' model 0.358",
+        },
         weights="brisque-dark.safetensors",
         sha256="156fa1380d0b27faa078252c9f066330e5e526564d2390a6b1a8fb5ba39c34cb",
     ),

@@ -221,7 +221,7 @@ def test_list(capsys):
     assert status == 0
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert {"name", "toy", "toy-nc", "toy-pair", *lowlight_iqa.list_metrics()} == set(lines)
-    assert lines["toy"].split() == "toy higher 0 to 1 mean brightness".split()
+    assert lines["toy"].split() == ["toy", "higher", "0", "to", "1", "mean", "brightness"]
     assert "toy-pair" not in run(capsys, "list", "--learned")[1]
     assert "toy-nc" not in run(capsys, "list", "--commercial")[1]
 

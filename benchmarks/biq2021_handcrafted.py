@@ -9,7 +9,6 @@ cache, so that it can be stopped and started again. Prints Markdown. Needs sciki
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import itertools
 from pathlib import Path
@@ -20,21 +19,14 @@ from tqdm import tqdm
 
 from lowlight_iqa import create_metric, read_image
 from lowlight_iqa.correlation import interval, plcc, srcc
+from lowlight_iqa.data import biq2021
 from lowlight_iqa.metrics.brisque import FEATURES, Brisque, spatial_features, train_regression
 from lowlight_iqa.registry import find
 from lowlight_iqa.weights import BUNDLED, serialize
 
-DARK = 70  # mean luma under which a picture counts as dark
 FOLDS, SEED = 5, 0
 COSTS, GAMMAS, EPSILONS = (1.0, 4.0, 16.0, 64.0), (0.0125, 0.025, 0.05, 0.1), (0.1, 0.3)
 PUBLISHED = {"niqe": ".267 to .356", "piqe": ".180 to .213", "brisque, retrained": ".603"}
-
-
-def rows(data: Path, split: str) -> list[tuple[Path, float, float]]:
-    with (data / f"{split}.csv").open(encoding="utf-8") as file:
-        return [
-            (data / "images" / row["image"], float(row["mos"]), float(row["mean_luma"])) for row in csv.DictReader(file)
-        ]
 
 
 def measure(paths: list[Path], cache: Path) -> dict[str, np.ndarray]:
@@ -89,11 +81,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("biq2021_handcrafted.npz"))
     parser.add_argument("--write-dark", action="store_true", help="write weights/brisque-dark.safetensors")
     args = parser.parse_args()
-    splits = {split: rows(args.data, split) for split in ("train", "test")}
-    known = measure([path for split in splits.values() for path, _, _ in split], args.cache)
+    splits = {split: biq2021.read(args.data, split) for split in ("train", "test")}
+    known = measure([item.path for split in splits.values() for item in split], args.cache)
 
     def table(split: str, dark: bool) -> tuple[np.ndarray, np.ndarray]:
-        chosen = [(known[path.name], mos) for path, mos, luma in splits[split] if not dark or luma < DARK]
+        chosen = [(known[item.path.name], item.mos) for item in splits[split] if not dark or item.dark]
         return np.stack([values for values, _ in chosen]), np.array([mos for _, mos in chosen])
 
     live = create_metric("brisque").state_dict()

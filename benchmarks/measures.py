@@ -39,7 +39,7 @@ def pairs(metric: lowlight_iqa.Metric, lol: Path) -> None:
             np.array([metric(path).item() for path in sorted((lol / part / kind).iterdir())])
             for kind in ("low", "high")
         )
-        print(f"| {part} | {(low < high).sum()} of {len(low)} | {low.mean():.2f} | {high.mean():.2f} |")
+        print(f"| {part} | {(low < high).sum()} of {len(low)} | {low.mean():.3g} | {high.mean():.3g} |")
     print()
 
 

@@ -1,4 +1,4 @@
-"""Speed and peak memory of the hand-crafted metrics against other libraries, each measured in a process of its own.
+"""Speed and peak memory: hand-crafted metrics against other libraries, learned ones alone, each in its own process.
 
     pip install -e ".[bench]" && python benchmarks/test_speed.py [--threads 2]
 
@@ -14,9 +14,13 @@ import json
 import subprocess
 import sys
 
+from lowlight_iqa import list_metrics
+from lowlight_iqa.registry import find
+
 CASES = {"8 x 512x512": (8, 512, 512), "1 x 12 MP": (1, 3000, 4000)}
-OURS = {"niqe": ("niqe",), "brisque": ("brisque",)}
-PEERS = {"niqe": ("pyiqa",), "brisque": ("piq", "pyiqa")}
+PEERS: dict[str, tuple[str, ...]] = {"niqe": ("pyiqa",), "brisque": ("piq", "pyiqa")}
+LEARNED = [name for name in list_metrics(learned=True) if find(name)[1].weights]
+OURS = (*PEERS, *LEARNED)
 
 WORKER = """
 import json, resource, sys, time
@@ -80,7 +84,9 @@ def main() -> None:
         for case, size in CASES.items():
             for backward in (False, True):
                 ours = measure("lowlight_iqa", name, size, backward, args.threads)
-                peers = {p: measure(p, name, size, backward, args.threads) for p in PEERS[name] if p in installed}
+                peers = {
+                    p: measure(p, name, size, backward, args.threads) for p in PEERS.get(name, ()) if p in installed
+                }
                 for library, found in {"lowlight_iqa": ours, **peers}.items():
                     ratio = found["seconds"] / ours["seconds"]
                     print(

@@ -47,9 +47,15 @@ def compact():
     return Iaca.from_network(find("iaca")[1], network, (0.9, 0.1, 0.0, 0.5))
 
 
-@pytest.fixture(params=["exact", "compact"])
+@pytest.fixture(scope="module", params=["exact", "compact"])
 def metric(request):
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def wide(metric):
+    """The same in float64."""
+    return copy.deepcopy(metric).double()
 
 
 def photo(size=96):
@@ -112,20 +118,18 @@ def test_the_gradient_is_finite_and_bounded_on_flat_pictures(metric, name):
 
 
 @pytest.mark.parametrize("name", [*flat_pictures(), "photo"])
-def test_the_finite_slope_leaves_the_score_where_it_was(metric, name, monkeypatch):
+def test_the_finite_slope_leaves_the_score_where_it_was(wide, name, monkeypatch):
     def plain(x):  # as the authors write it
         return (x.square().mean((2, 3)) - x.mean((2, 3)).square()).relu().sqrt()
 
     x = {**flat_pictures(), "photo": photo()}[name][None].double()
-    wide = copy.deepcopy(metric).double()
     score = wide(x)
     for module in (iaca, iaca_resnext101):
         monkeypatch.setattr(module, "deviation", plain)
     assert wide(x).item() == pytest.approx(score.item(), abs=1e-5)
 
 
-def test_the_gradient_equals_central_differences(metric):
-    wide = copy.deepcopy(metric).double()
+def test_the_gradient_equals_central_differences(wide):
     draw = torch.Generator().manual_seed(1)
     x = 0.1 + 0.8 * photo(64).double()[None]
     x = (x + 0.02 * torch.rand(x.shape, generator=draw, dtype=DOUBLE)).requires_grad_()

@@ -41,8 +41,8 @@ def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
 def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
     """Norm-in-norm loss of two vectors (N,): 0 where they agree up to scale and offset, at most 1.
 
-    Both are centered and divided by their q-norm; the loss is the p-norm of their difference, over the largest that
-    it can be, 2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p. A single pair has nothing to agree on: 0.
+    Both are centered and divided by their q-norm; the loss is the p-norm of their difference, over what it cannot
+    pass, 2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p. A single pair has nothing to agree on: 0.
 
     Source: Li et al., ACM MM 2020 (LinearityIQA), section 3; IACA (arXiv 2302.11464) uses p = 1, q = 2.
 
@@ -58,9 +58,9 @@ def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 
         x = x - x.mean()
         return x / (torch.linalg.vector_norm(x, q) + 1e-8)  # type: ignore[no-any-return]
 
-    largest = 2 ** max(1, 1 / q) * len(target) ** max(0, 1 / p - 1 / q)
+    bound = 2 ** max(1, 1 / q) * len(target) ** max(0, 1 / p - 1 / q)
     distance = normalized(prediction) - normalized(target.to(prediction.dtype))
-    return (torch.linalg.vector_norm(distance, p) / largest) ** p  # type: ignore[no-any-return]
+    return (torch.linalg.vector_norm(distance, p) / bound) ** p  # type: ignore[no-any-return]
 
 
 def order_loss(scores: Tensor, margin: float) -> Tensor:

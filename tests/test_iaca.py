@@ -55,7 +55,9 @@ def metric(request):
 @pytest.fixture(scope="module")
 def wide(metric):
     """The same in float64."""
-    return copy.deepcopy(metric).double()
+    if isinstance(metric, Iaca):
+        return Iaca.from_network(metric.card, copy.deepcopy(metric.network).double(), metric.mapping)
+    return IacaResNeXt101.from_tensors(metric.card, metric.state_dict()).double()
 
 
 def photo(size=96):
@@ -70,8 +72,8 @@ def flat_pictures():
         "half black": half,
         "half white": half.where(half > 0, torch.ones(())),
         "black": torch.zeros_like(x),
-        "constant": torch.full_like(x, 0.5),
-        "nearly constant": 0.5 + 1e-6 * x,
+        "constant": torch.full_like(x, 0.3),
+        "nearly constant": 0.3 + 1e-6 * x,
     }
 
 
@@ -109,12 +111,12 @@ def test_the_affine_map_is_saved_with_the_weights(tensors, tmp_path):
 
 
 @pytest.mark.parametrize("name", flat_pictures())
-def test_the_gradient_is_finite_and_bounded_on_flat_pictures(metric, name):
-    reference = photo()[None].clone().requires_grad_()
+def test_the_gradient_on_flat_pictures_is_finite_and_not_made_of_rounding(metric, wide, name):
     x = flat_pictures()[name][None].requires_grad_()
-    usual, found = (torch.autograd.grad(metric(picture).sum(), picture)[0] for picture in (reference, x))
+    (found,) = torch.autograd.grad(metric(x).sum(), x)
+    (true,) = torch.autograd.grad(wide(x.double()).sum(), x)
     assert found.isfinite().all()
-    assert found.abs().max() < 1e3 * usual.abs().max()
+    assert (found - true).norm() < 0.2 * true.norm()
 
 
 @pytest.mark.parametrize("name", [*flat_pictures(), "photo"])
@@ -142,10 +144,22 @@ def test_the_gradient_equals_central_differences(wide):
         assert min(abs(value.item() / expected - 1) for value in central) < 1e-3
 
 
+@pytest.mark.parametrize("size", [0, 1e-6, 1e-4, 1.0])
+def test_the_slope_of_the_deviation_is_finite_and_true_where_a_map_is_nearly_flat(size):
+    """The mean of squares less the square of the mean loses it to rounding; the root alone is NaN where it is flat."""
+    noise = torch.randn(1, 64, 7, 7, generator=torch.Generator().manual_seed(0))
+    x = (0.3 + size * noise).requires_grad_()
+    (found,) = torch.autograd.grad(deviation(x).sum(), x)
+    (true,) = torch.autograd.grad(deviation(x.double()).sum(), x)
+    assert found.isfinite().all()
+    assert (found - true).norm() <= 0.05 * true.norm()
+    assert found.abs().max() < 1.1 / 7  # of 49 places one moves it by at most 1 / sqrt(49)
+
+
 def test_deviation_is_that_of_the_population():
     x = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     torch.testing.assert_close(deviation(x), x.flatten(2).std(2, correction=0), rtol=0, atol=1e-6)
-    assert (deviation(torch.full((1, 4, 3, 3), 0.7)) == 0).all()
+    assert deviation(torch.full((1, 4, 3, 3), 0.7)).max() < 1e-7
     assert (deviation(torch.rand(1, 4, 1, 1)) == 0).all()
 
 
@@ -176,7 +190,7 @@ def test_illumination_weighs_nothing_at_the_start():
     torch.manual_seed(0)
     tap = IacaNetwork("lite0").taps["4"]
     weight = tap.weigh(torch.rand(1, 1, 16, 16))
-    assert (weight - 1).abs().max() < 0.2
+    assert (weight - 1).abs().max() < 0.5
 
 
 def test_large_pictures_are_reduced(compact):
@@ -210,8 +224,9 @@ def test_norm_in_norm_is_blind_to_scale_and_offset_and_stays_below_one(p, q):
     for seed in range(20):
         other = torch.randn(8, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
         assert 0 < norm_in_norm(other, target, p, q).item() <= 1
-    extremes = torch.tensor([1.0, -1.0], dtype=DOUBLE)
-    assert norm_in_norm(-extremes, extremes, p, q).item() == pytest.approx(1, abs=1e-6)
+    if p <= q:  # else the bound is not reached
+        extremes = torch.tensor([1.0, -1.0], dtype=DOUBLE)
+        assert norm_in_norm(-extremes, extremes, p, q).item() == pytest.approx(1, abs=1e-6)
 
 
 def test_norm_in_norm_of_one_or_of_equal_predictions_is_finite():

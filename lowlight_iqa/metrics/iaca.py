@@ -32,7 +32,7 @@ TINY = 1e-12  # added to a variance: its root moves by less than 1e-6, and its s
 def deviation(x: Tensor) -> Tensor:
     """Population standard deviation (N, C) of maps (N, C, h, w) over their places.
 
-    It is var / sqrt(var + 1e-12): 0 on flat maps, within 4e-7 of sqrt(var), with a finite gradient everywhere.
+    It is var / sqrt(var + 1e-12): 0 on flat maps (1e-8 by rounding), within 4e-7 of sqrt(var), its gradient is finite.
     """
     flat = x.flatten(2)  # (N, C, h w)
     variance = (flat - flat.mean(2, keepdim=True)).square().mean(2)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import math
 import platform
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from measures import pairs, ratings, scores_of, speed
 from tqdm import tqdm
 
 import lowlight_iqa
-from lowlight_iqa.correlation import interval, plcc, plcc_logistic, srcc
+from lowlight_iqa.correlation import interval, plcc, srcc
 from lowlight_iqa.data import biq2021
 from lowlight_iqa.metrics.leiq import TASKS, Leiq
 from lowlight_iqa.training.degradations import (
@@ -51,39 +51,14 @@ def main() -> None:
     test = biq2021.read(args.data / "biq2021", "test")
     with torch.inference_mode():
         if not args.skip_test:
-            ratings(metric, test)
+            ratings(scores_of(metric, test), test)
         pairs(metric, args.data / "lol")
         validation = [item for item in biq2021.read(args.data / "biq2021", "train") if biq2021.held_out(item)]
         well_exposed = sorted(i.path for i in test if 90 <= i.mean_luma <= 160 and i.mos >= 0.6)[:100]
         ladder(metric, well_exposed)
         clean = [item.path for item in validation if item.mos > Recipe.clean_mos]
         heads(metric, [path for path in clean if is_typical(lowlight_iqa.read_image(path))])
-        speed(metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights)
-
-
-def ratings(metric: Leiq, rated: Sequence[biq2021.Rated]) -> None:
-    """Agreement with people on a split, every picture of it."""
-    scores = np.array([metric(item.path).item() for item in tqdm(rated, desc="test split", disable=None)])
-    labels = np.array([item.mos for item in rated])
-    dark = np.array([item.dark for item in rated])
-    print("| BIQ2021 test split | pictures | SRCC | PLCC, raw | PLCC, 4-parameter logistic |\n|---|---|---|---|---|")
-    for name, part in (("whole", np.ones_like(dark)), ("dark (mean luma < 70)", dark), ("the others", ~dark)):
-        s, y = scores[part], labels[part]
-        cells = [f"{f(s, y):.4f} [{', '.join(f'{v:.3f}' for v in interval(f, s, y))}]" for f in (srcc, plcc)]
-        print(f"| {name} | {part.sum()} | {cells[0]} | {cells[1]} | {plcc_logistic(s, y):.4f} |")
-    print("\nIn brackets: 95 % bootstrap intervals, 1000 resamples of the pictures.\n")
-
-
-def pairs(metric: Leiq, lol: Path) -> None:
-    """LOL: the dark picture below its normal-light picture."""
-    print("| LOL pairs | dark below normal | mean score, dark | normal |\n|---|---|---|---|")
-    for part in ("eval15", "train"):
-        low, high = (
-            np.array([metric(path).item() for path in sorted((lol / part / kind).iterdir())])
-            for kind in ("low", "high")
-        )
-        print(f"| {part} | {(low < high).sum()} of {len(low)} | {low.mean():.2f} | {high.mean():.2f} |")
-    print()
+        speed("leiq", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights)
 
 
 def ladder(metric: Leiq, paths: Sequence[Path]) -> None:
@@ -138,16 +113,6 @@ def explain(metric: Leiq, pictures: Sequence[np.ndarray]) -> np.ndarray:
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     mos, attributes, _ = metric.explain_batch(batch)
     return torch.stack([mos, *attributes.values()], 1).numpy()
-
-
-def speed(metric: Leiq, path: Path, weights: str | None) -> None:
-    """Making the metric and scoring one 600x400 picture."""
-    start = time.perf_counter()
-    lowlight_iqa.create_metric("leiq", weights=weights)
-    made = time.perf_counter()
-    metric(path)
-    scored = time.perf_counter()
-    print(f"create_metric {made - start:.2f} s, one 600x400 picture from its file {scored - made:.3f} s.")
 
 
 if __name__ == "__main__":

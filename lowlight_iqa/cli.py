@@ -7,10 +7,10 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import __version__
 from .images import SUFFIXES, read_image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "lowlight-iqa"
 Subparsers = Any  # argparse keeps the type of add_subparsers() private
+R = TypeVar("R")  # a recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of a file's name
     try:
-        args = build_parser().parse_args(argv)
+        argv = sys.argv[1:] if argv is None else argv
+        args = build_parser(recipes="train" in argv).parse_args(argv)
         status = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -49,13 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(status)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def build_parser(recipes: bool = True) -> argparse.ArgumentParser:
+    """The whole command line; without the training recipes, which take a second to import, it is quicker."""
     parser = _Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_score, add_list, add_card, add_train):
+    for add in (add_score, add_list, add_card):
         add(subparsers)
+    add_train(subparsers, recipes)
     return parser
 
 
@@ -308,40 +311,74 @@ def run_card(args: argparse.Namespace) -> int:
 # train
 
 
-def add_train(subparsers: Subparsers) -> None:
-    """Declare ``train``; every number of the recipe is an option."""
-    from dataclasses import fields
-
-    from .training.leiq import Recipe
-
+def add_train(subparsers: Subparsers, recipes: bool) -> None:
+    """Declare ``train`` and, if ``recipes``, what can be trained."""
     parser = subparsers.add_parser(
         "train",
         help="train a metric",
         description="Train a metric; works unchanged under torchrun. The result is a directory for --weights.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("recipe", choices=("leiq",), help="what to train")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the BIQ2021 folder")
+    chosen = parser.add_subparsers(title="recipes", metavar="RECIPE", required=True)
+    if recipes:
+        add_train_leiq(chosen)
+        add_train_iaca(chosen)
+
+
+def add_train_leiq(subparsers: Subparsers) -> None:
+    """Declare ``train leiq``."""
+    from .training.leiq import Recipe, train_leiq
+
+    def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
+        clean = list(find_pictures(args.clean))
+        return train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
+
+    parser = add_recipe(subparsers, "leiq", Recipe, train)
     parser.add_argument(
         "--clean", type=Path, action="append", default=[], metavar="DIR", help="folder of more clean pictures"
     )
+
+
+def add_train_iaca(subparsers: Subparsers) -> None:
+    """Declare ``train iaca``."""
+    from .training.iaca import Recipe, train_iaca
+
+    def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
+        return train_iaca(args.data, args.out, recipe, resume=args.resume, device=device)
+
+    add_recipe(subparsers, "iaca", Recipe, train)
+
+
+def add_recipe(
+    subparsers: Subparsers,
+    name: str,
+    recipe: Callable[..., R],
+    train: Callable[[argparse.Namespace, R, str], Path],
+) -> argparse.ArgumentParser:
+    """Declare a recipe, a dataclass: every number of it is an option. ``train`` is given the options and the device."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=f"train {name} on BIQ2021",
+        description=f"Train {name} on BIQ2021 and print the directory of the result.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the BIQ2021 folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="log, checkpoint and result")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     add_device(parser)
-    for item in fields(Recipe):
-        parser.add_argument(f"--{item.name.replace('_', '-')}", type=type(item.default), default=item.default)
-    parser.set_defaults(run=run_train)
+    defaults = asdict(recipe())  # type: ignore[call-overload]
+    for field_name, value in defaults.items():
+        kind: dict[str, Any] = {"type": type(value)}
+        if isinstance(value, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(value, tuple):
+            kind = {"type": type(value[0]), "nargs": "+"}
+        parser.add_argument(f"--{field_name.replace('_', '-')}", default=value, help="(of the recipe)", **kind)
 
+    def run(args: argparse.Namespace) -> int:
+        given = {key: getattr(args, key) for key in defaults}
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        print(train(args, recipe(**given), pick_device(args.device)))
+        return 0
 
-def run_train(args: argparse.Namespace) -> int:
-    """Train and print the directory of the result."""
-    from dataclasses import fields
-
-    from .training.leiq import Recipe, train_leiq
-
-    recipe = Recipe(**{item.name: getattr(args, item.name) for item in fields(Recipe)})
-    clean = list(find_pictures(args.clean))
-    device = pick_device(args.device)
-    directory = train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
-    print(directory)
-    return 0
+    parser.set_defaults(run=run)
+    return parser

@@ -85,12 +85,12 @@ def check_connection() -> None:
     """Fail within ``CONNECT`` seconds where there is no network: the client itself tries for 24 s.
 
     Raises:
-        OSError: neither the Hub nor, where one is set, the proxy to it can be reached.
+        OSError: neither the Hub nor, where one is set, the proxy to it can be reached, or the client is offline.
     """
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:  # the client refuses at once
-        return
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE is set")
     place = urlsplit(constants.ENDPOINT)
     proxies = {} if proxy_bypass(place.hostname or "") else getproxies()
     proxy = proxies.get(place.scheme, proxies.get("all"))

@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             repo = f"{asked['organization']}/{asked['name']}"
             known = repo in hub.commits
             hub.commits.setdefault(repo, {})
-            if asked.get("visibility") == "private" and not known:
+            if (asked.get("visibility") == "private" or asked.get("private")) and not known:
                 hub.private.add(repo)
             return self.answer(409 if known else 200, {"url": f"{hub.endpoint}/{repo}"})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):

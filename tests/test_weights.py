@@ -190,7 +190,7 @@ def test_keys_and_shapes_must_match(metric):
         assert torch.equal(metric.layer.bias, before)
 
 
-# The Hub
+# The Hub's cache, and no Hub: test_hub.py has one
 
 
 @pytest.fixture
@@ -205,23 +205,6 @@ def fill(cache, saved):
     shutil.copytree(saved, snapshot)
     (cache / "refs").mkdir()
     return snapshot
-
-
-@pytest.fixture
-def downloads(monkeypatch, saved, cache):
-    """A fake Hub; the list of files that were fetched from it."""
-    fetched = []
-
-    def download(repo, file, revision, force_download=False):
-        assert (repo, revision) == (REPO, COMMIT)
-        path = cache / "snapshots" / COMMIT / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(saved / file, path)
-        fetched.append((file, force_download))
-        return str(path)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    return fetched
 
 
 @pytest.mark.parametrize(
@@ -263,30 +246,6 @@ def test_offline_and_not_cached_fails_at_once(cache, monkeypatch, offline):
         assert word in str(caught.value)
 
 
-def test_a_download(metric, downloads):
-    assert same(metric, create_metric("toy", weights=f"hf://{REPO}@{COMMIT}"))
-    assert downloads == [(CONFIG, False), (WEIGHTS, False)]
-    create_metric("toy", weights=f"hf://{REPO}@{COMMIT}")
-    assert len(downloads) == 2
-
-
-@pytest.mark.parametrize("file", [WEIGHTS, CONFIG])
-def test_a_damaged_cache_is_healed_by_one_download(metric, saved, cache, downloads, file):
-    snapshot = fill(cache, saved)
-    content = (snapshot / file).read_bytes()
-    (snapshot / file).write_bytes(content[: len(content) // 2])
-    assert same(metric, create_metric("toy", weights=f"hf://{REPO}@{COMMIT}"))
-    assert downloads == [(CONFIG, True), (WEIGHTS, True)]
-
-
-def test_damage_at_the_source_stays_an_error(saved, cache, downloads):
-    content = (saved / WEIGHTS).read_bytes()
-    (saved / WEIGHTS).write_bytes(content[:-1] + b"?")
-    with pytest.raises(ValueError, match="sha256"):
-        load(CARD, f"hf://{REPO}@{COMMIT}")
-    assert [forced for _, forced in downloads] == [False, False, True, True]
-
-
 def test_a_damaged_cache_without_a_network(saved, cache):
     snapshot = fill(cache, saved)
     (snapshot / WEIGHTS).write_bytes(b"?")
@@ -294,9 +253,8 @@ def test_a_damaged_cache_without_a_network(saved, cache):
         load(CARD, f"hf://{REPO}@{COMMIT}")
 
 
-def test_weights_of_another_metric_are_not_fetched_again(saved, cache, downloads):
+def test_weights_of_another_metric_are_not_fetched_again(saved, cache):
     edit(saved, name="other")
     fill(cache, saved)
     with pytest.raises(ValueError, match="'other'"):
         load(CARD, f"hf://{REPO}@{COMMIT}")
-    assert downloads == []

@@ -49,6 +49,17 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
+def siglip_tower(name: str) -> nn.Module:
+    """A SigLIP vision tower of timm, pooled by attention; its memory is not initialized, weights are to be loaded.
+
+    Drawing 428 million numbers would take longer than reading them from disk.
+    """
+    timm = import_timm()
+    with torch.device("meta"):
+        tower: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="map")
+    return tower.to_empty(device="cpu")
+
+
 class CompactTrunk(nn.Module):
     """EfficientNet-Lite without its classifier; gives the maps of all seven stages.
 

@@ -28,8 +28,6 @@ class Card:
     trained_on: str = ""
     weights: str = ""  # file under lowlight_iqa/weights, or "" for none
     sha256: str = ""  # of that file
-    checkpoint: str = ""  # the authors' files that `lowlight-iqa convert` makes the weights of, with * for what varies
-    origin: str = ""  # where those files come from
     reached: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType({})
     )  # measured figures, protocol included
@@ -53,7 +51,6 @@ class Card:
             "trained on": self.trained_on,
             "license": self.license + ("" if self.commercial else " (not for commercial use)"),
             "weights": f"{self.weights}, sha256 {self.sha256}" if self.weights else "",
-            "converted from": f"{self.checkpoint}, {self.origin}" if self.checkpoint else "",
             **{f"reached: {what}": figure for what, figure in self.reached.items()},
         }
         body = "\n".join(f"  {key}: {value}" for key, value in rows.items() if value)

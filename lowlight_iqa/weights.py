@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,27 +50,22 @@ def load(card: Card, source: str | Path | None = None) -> Loaded:
 
     Args:
         card: the registered card.
-        source: None for the bundled file or what ``lowlight-iqa convert --install`` has put into ``store_dir``; a
-            directory written by ``save_pretrained``; or ``hf://owner/repo@<40-hex commit>``.
+        source: None for the bundled file; a directory written by ``save_pretrained``; or
+            ``hf://owner/repo@<40-hex commit>``.
 
     Raises:
         WeightsNotFound: nothing there.
         ValueError: a wrong hash, a pickle, weights of another metric, an unpinned Hub name.
     """
     if source is None:
-        if card.weights:
-            return _read(BUNDLED / card.weights, card.sha256, card)
-        if not (store_dir(card.name) / CONFIG).is_file():
-            raise not_found(card)
-        source = store_dir(card.name)
+        if not card.weights:
+            raise WeightsNotFound(f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)")
+        return _read(BUNDLED / card.weights, card.sha256, card)
     if str(source).startswith("hf:"):
         return _load_hub(card, str(source))
     path = Path(source)
     if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
-        raise ValueError(
-            f"{path} is not safetensors; pickled checkpoints can run code and are not loaded, "
-            "`lowlight-iqa convert` makes safetensors of the authors'"
-        )
+        raise ValueError(f"{path} is not safetensors; pickled checkpoints can run code and are not loaded")
     path = path / WEIGHTS if path.suffix != ".safetensors" else path
     return _load_files(card, path.parent / CONFIG, path)
 
@@ -182,58 +176,6 @@ def _check_connection() -> None:
     socket.create_connection((place.hostname or "", port), timeout=CONNECT).close()
 
 
-def store_dir(name: str) -> Path:
-    """Where installed weights of a metric lie: ``$LOWLIGHT_IQA_HOME/NAME`` or ``~/.cache/lowlight_iqa/NAME``."""
-    return Path(os.environ.get("LOWLIGHT_IQA_HOME") or Path.home() / ".cache" / "lowlight_iqa") / name
-
-
-def not_found(card: Card) -> WeightsNotFound:
-    """What to say of weights that are neither bundled nor installed."""
-    if not card.checkpoint:
-        return WeightsNotFound(f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)")
-    return WeightsNotFound(
-        f"the weights of {card.name!r} are not at hand: they are made of {card.checkpoint}, {card.origin}; "
-        f"then `lowlight-iqa convert {card.name} FILE_OR_FOLDER --install`, or -o DIR and create_metric(..., weights=DIR)"
-    )
-
-
-def part_sources(card: Card, source: str | Path | None = None) -> list[str | Path | None]:
-    """What ``load`` is to read for a metric that may be the mean of several parts, such as splits.
-
-    Args:
-        card: the registered card.
-        source: as for ``load``.
-
-    Returns:
-        The directories of the parts that the config of a directory (or of the installed one) lists; the source
-        itself where there are none. They exist, but are not checked before ``load`` reads them.
-
-    Raises:
-        WeightsNotFound: nothing there, or a part is missing.
-        ValueError: a damaged config, or one of another metric.
-    """
-    root = store_dir(card.name) if source is None else Path(source)
-    if str(source).startswith("hf:") or (source is None and card.weights) or (root.suffix and not root.is_dir()):
-        return [source]
-    if source is None and not (root / CONFIG).is_file():
-        raise not_found(card)
-    _read_config(root / CONFIG, card)
-    names = json.loads((root / CONFIG).read_text(encoding="utf-8")).get("parts", [])
-    if not all(re.fullmatch(r"[\w-]+", str(name)) for name in names):
-        raise _DamagedError(
-            f"{root / CONFIG} lists parts that are no folders of its own: {names}; save the metric again"
-        )
-    missing = [name for name in names if not (root / name / CONFIG).is_file()]
-    if missing:
-        raise WeightsNotFound(f"{root} lacks {', '.join(missing)} of its {len(names)} parts; copy it anew")
-    return [root / name for name in names] or [source]
-
-
-def save_parts(card: Card, directory: Path, parts: Sequence[str]) -> Path:
-    """Write ``config.json`` and ``README.md`` above the directories of parts that are saved already."""
-    return _write_facts(replace(card, weights="", sha256=""), directory, parts=list(parts))
-
-
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load a state dict whose keys and shapes must all match.
 
@@ -249,8 +191,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if own[key].shape != tensors[key].shape
     ]
     if wrong:
-        more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-        raise ValueError(f"these weights are of another architecture: {'; '.join(sorted(wrong)[:20])}{more}")
+        raise ValueError(f"these weights are of another architecture: {'; '.join(sorted(wrong)[:20])}")
     module.load_state_dict(dict(tensors))
 
 
@@ -271,14 +212,9 @@ def save(metric: Metric, directory: Path) -> Path:
     card = replace(metric.card, sha256=hashlib.sha256(content).hexdigest(), weights=WEIGHTS)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / WEIGHTS).write_bytes(content)
-    return _write_facts(card, directory)
-
-
-def _write_facts(card: Card, directory: Path, **more: Any) -> Path:
-    """Write ``config.json``, last as it is what makes a directory count, and ``README.md``."""
     facts = {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(card).items()}
+    (directory / CONFIG).write_text(json.dumps({"card": facts}, indent=2) + "\n", encoding="utf-8")
     (directory / "README.md").write_text(model_card(card), encoding="utf-8")
-    (directory / CONFIG).write_text(json.dumps({"card": facts, **more}, indent=2) + "\n", encoding="utf-8")
     return directory
 
 

@@ -50,14 +50,14 @@ def import_timm() -> Any:
 
 
 def siglip_tower(name: str) -> nn.Module:
-    """A SigLIP vision tower of timm, pooled by attention; its memory is not initialized, weights are to be loaded.
+    """A SigLIP vision tower of timm, pooled by attention, on the meta device: weights are to be assigned to it.
 
-    Drawing 428 million numbers would take longer than reading them from disk.
+    Drawing 428 million numbers to be overwritten would take longer than reading them from disk.
     """
     timm = import_timm()
     with torch.device("meta"):
         tower: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="map")
-    return tower.to_empty(device="cpu")
+    return tower
 
 
 class CompactTrunk(nn.Module):

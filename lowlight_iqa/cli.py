@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_score, add_list, add_card, add_convert, add_train):
+    for add in (add_score, add_list, add_card, add_convert, add_train, add_fetch, add_push):
         add(subparsers)
     return parser
 
@@ -137,7 +137,9 @@ def add_score(subparsers: Subparsers) -> None:
         metavar="NAME",
         help="may be repeated, or NAME,NAME (default: leiq)",
     )
-    parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones, for a single metric")
+    parser.add_argument(
+        "--weights", metavar="DIR", help="or hf://owner/repo@COMMIT, instead of its own, for a single metric"
+    )
     parser.add_argument(
         "--reference",
         metavar="PATH",
@@ -381,4 +383,52 @@ def run_train(args: argparse.Namespace) -> int:
     device = pick_device(args.device)
     directory = train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
     print(directory)
+    return 0
+
+
+# fetch
+
+
+def add_fetch(subparsers: Subparsers) -> None:
+    """Declare ``fetch``."""
+    parser = subparsers.add_parser(
+        "fetch",
+        help="download weights",
+        description="Download weights into the cache, or copy them to a directory for a machine without a network, "
+        "check their hashes and print where they are.",
+    )
+    parser.add_argument("what", metavar="NAME", help="a metric, or hf://owner/repo@COMMIT")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="for create_metric(..., weights=DIR)")
+    parser.set_defaults(run=run_fetch)
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """Download, check and print the place."""
+    from .weights import fetch
+
+    print(fetch(args.what, args.to))
+    return 0
+
+
+# push
+
+
+def add_push(subparsers: Subparsers) -> None:
+    """Declare ``push``."""
+    parser = subparsers.add_parser(
+        "push",
+        help="upload weights to the Hugging Face Hub",
+        description="Check weights, upload them and print the pinned name to load them by.",
+    )
+    parser.add_argument("directory", metavar="DIR", type=Path, help="as save_pretrained or train wrote it")
+    parser.add_argument("repo", metavar="OWNER/REPO", help="made if it does not exist")
+    parser.add_argument("--private", action="store_true", help="make it private")
+    parser.set_defaults(run=run_push)
+
+
+def run_push(args: argparse.Namespace) -> int:
+    """Check, upload and print ``hf://owner/repo@<commit>``."""
+    from .weights import push
+
+    print(push(args.directory, args.repo, private=args.private))
     return 0

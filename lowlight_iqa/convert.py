@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .registry import find, list_metrics
-from .weights import save_parts
+from .weights import save_splits
 
 if TYPE_CHECKING:
     from .metric import Metric
@@ -57,7 +57,7 @@ def convert(name: str, source: Path, out: Path, mat: Path | None = None) -> Path
             raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
         metric.save_pretrained(out / split)
     if "" not in files:
-        save_parts(card, out, list(files))
+        save_splits(card, out, list(files))
     return out
 
 

@@ -23,7 +23,7 @@ from ..correlation import fit_logistic, logistic
 from ..images import Picture, check_batch
 from ..metric import Metric
 from ..registry import find, register
-from ..weights import Loaded, load, load_strictly, part_sources, save_parts
+from ..weights import load, load_strictly, save_splits, splits
 from .leiq import TASKS, WORDS, sentence
 
 SHORT_SIDE = 432  # every picture is resized to it, and the middle of it is seen
@@ -164,7 +164,7 @@ class LeiqMean(Metric):
             return super().save_pretrained(directory)
         for name in self.parts:
             self._part(name).save_pretrained(Path(directory) / name)
-        return save_parts(self.card, Path(directory), list(self.parts))
+        return save_splits(self.card, Path(directory), list(self.parts))
 
 
 # The authors' models
@@ -177,12 +177,17 @@ FACTS: dict[str, Any] = {
     "learned": True,
     "commercial": False,
     "trained_on": "MLE: 800 enhanced low-light pictures of 80 scenes with people's scores, by the authors",
+    "datasets": ("MLE",),
 }
 PREPROCESSING = (
     f"short side resized to {SHORT_SIDE}, bilinear, antialiased, the {{}} in the middle; files and 8-bit arrays by PIL "
     "and rounded to 8 bits as the authors do, tensors in floats"
 )
-ORIGIN = "from the authors' release, see https://github.com/sunwei925/LEIQ-Assessor"
+ORIGIN = (
+    "the authors' release (see https://github.com/sunwei925/LEIQ-Assessor): {} with their .mat, "
+    "and `lowlight-iqa convert {} FILE_OR_FOLDER --install`"
+)
+ST, MT = "SigLIP2_384_Image_MLE_v*_ep*_SRCC*.pth", "SigLIP2_ViTG_384_Image_MT_MLE_v*_ep*_SRCC*.pth"
 BLIND_SPOTS = "whatever lies outside the middle square"
 
 
@@ -192,8 +197,9 @@ BLIND_SPOTS = "whatever lies outside the middle square"
         summary="The authors' single-task LEIQ-Assessor, SigLIP2 ViT-B/16 at 384; their checkpoint is to be converted.",
         preprocessing=PREPROCESSING.format("384 x 384"),
         blind_spots=BLIND_SPOTS,
-        checkpoint="SigLIP2_384_Image_MLE_v*_ep*_SRCC*.pth",
-        origin=ORIGIN,
+        base_model="timm/ViT-B-16-SigLIP2-384",
+        checkpoint=ST,
+        origin=ORIGIN.format(ST, "leiq-b16"),
         **FACTS,
     ),
     Card(
@@ -201,8 +207,9 @@ BLIND_SPOTS = "whatever lies outside the middle square"
         summary="The authors' multi-task LEIQ-Assessor, SigLIP2 SO400M/14 at 378; their checkpoint is to be converted.",
         preprocessing=PREPROCESSING.format("378 x 378"),
         blind_spots=BLIND_SPOTS,
-        checkpoint="SigLIP2_ViTG_384_Image_MT_MLE_v*_ep*_SRCC*.pth",
-        origin=ORIGIN,
+        base_model="timm/ViT-SO400M-14-SigLIP2-378",
+        checkpoint=MT,
+        origin=ORIGIN.format(MT, "leiq-so400m"),
         **FACTS,
     ),
 )
@@ -213,11 +220,13 @@ class LeiqSiglip(LeiqMean):
     """
 
     def __init__(self, card: Card, weights: str | Path | None = None) -> None:
-        sources = part_sources(card, weights)
+        sources = splits(card, weights)
         if len(sources) > 1:
-            super().__init__(card, {Path(str(split)).name: partial(LeiqSiglip, card, split) for split in sources})
+            super().__init__(card, {Path(split).name: partial(LeiqSiglip, card, split) for split in sources})
         else:
-            self._build(load(card, sources[0]))
+            loaded = load(card, sources[0])
+            own = {key: value.clone() for key, value in loaded.tensors.items()}  # of memory, no more of the file
+            self._build(loaded.card, own, loaded.config["mappings"])
 
     @classmethod
     def from_tensors(
@@ -227,21 +236,21 @@ class LeiqSiglip(LeiqMean):
 
         Args:
             card: the registered card.
-            tensors: the state dict.
+            tensors: the state dict; the metric keeps its tensors without copying them.
             mat: predictions and labels, as the .mat beside the checkpoint holds them.
 
         Raises:
             ValueError: keys or shapes that do not fit, or no predictions and labels of MOS.
         """
         metric = cls.__new__(cls)
-        metric._build(Loaded(card, dict(tensors), {"mappings": fit_mappings(card.name, mat)}))
+        metric._build(card, {key: value.float() for key, value in tensors.items()}, fit_mappings(card.name, mat))
         return metric
 
-    def _build(self, loaded: Loaded) -> None:
+    def _build(self, card: Card, tensors: Mapping[str, Tensor], mappings: dict[str, list[float]]) -> None:
         from ..backbones import siglip_tower
 
-        super().__init__(loaded.card, {})
-        name, self.side, self.tasks = TOWERS[loaded.card.name]
+        super().__init__(card, {})
+        name, self.side, self.tasks = TOWERS[card.name]
         tower = siglip_tower(name)
         width = int(tower.num_features)  # type: ignore[arg-type]
         heads = [nn.Sequential(nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 1)) for _ in self.tasks]
@@ -250,8 +259,8 @@ class LeiqSiglip(LeiqMean):
             self.quality = heads[0]
         else:
             self.heads = nn.ModuleDict(dict(zip(self.tasks, heads, strict=True)))
-        load_strictly(self, loaded.tensors)
-        self.mappings: dict[str, list[float]] = loaded.config["mappings"]
+        load_strictly(self, tensors, assign=True)
+        self.mappings = mappings
         self.uncalibrated = frozenset(self.tasks) - self.mappings.keys()
         self.eval().requires_grad_(False)
 
@@ -327,5 +336,5 @@ class LeiqEnsemble(LeiqMean):
         sources = {name: None if weights is None else Path(weights) / name for name in TOWERS}
         cards = {name: find(name)[1] for name in TOWERS}
         for name in TOWERS:
-            part_sources(cards[name], sources[name])  # misses now what would be missed in the middle of a score
+            splits(cards[name], sources[name])  # misses now what would be missed in the middle of a score
         super().__init__(card, {name: partial(LeiqSiglip, cards[name], sources[name]) for name in TOWERS})

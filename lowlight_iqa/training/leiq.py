@@ -424,5 +424,8 @@ def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",
         trained_on=f"{len(material.fitting)} pictures of BIQ2021's training list (MOS) and {recipe.degraded} groups of "
         f"degraded pictures (attributes); trunk EfficientNet-{recipe.trunk.capitalize()} from ImageNet",
+        license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0",
+        datasets=("BIQ2021",),
+        base_model=f"timm/tf_efficientnet_{recipe.trunk}.in1k",
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
     )

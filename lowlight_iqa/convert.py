@@ -94,11 +94,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ValueError: a pickle that would run code, a damaged file, something else than tensors.
         OSError: missing or unreadable.
     """
+    path.open("rb").close()  # its own error, if it cannot be read at all
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch answers damage with UnpicklingError, RuntimeError, EOFError, KeyError, ...
+    except Exception as error:  # torch answers damage with UnpicklingError, RuntimeError, EOFError, OSError, ...
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted:
             message = f"{path} is refused: loading it would run {wanted[1]}, which tensors do not need; nothing was run"
@@ -125,15 +124,13 @@ def read_mat(checkpoint: Path, mat: Path | None) -> dict[str, Any] | None:
     """
     from scipy.io import loadmat
 
-    path = mat
-    if mat is None or mat.is_dir():
-        path = (mat or checkpoint.parent) / checkpoint.with_suffix(".mat").name
-        if mat is None and not path.is_file():
-            return None
-    try:
-        variables: dict[str, Any] = loadmat(path)
-    except OSError:
-        raise
-    except Exception as error:  # scipy answers damage with ValueError, TypeError, NotImplementedError, ...
-        raise ValueError(f"{path} is damaged or no MATLAB file ({error}); get it anew") from error
+    beside = checkpoint.with_suffix(".mat")
+    if mat is None and not beside.is_file():
+        return None
+    path = beside if mat is None else mat / beside.name if mat.is_dir() else mat
+    with path.open("rb") as file:
+        try:
+            variables: dict[str, Any] = loadmat(file)
+        except Exception as error:  # scipy answers damage with ValueError, TypeError, NotImplementedError, ...
+            raise ValueError(f"{path} is damaged or no MATLAB file ({error}); get it anew") from error
     return variables

@@ -50,6 +50,17 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
+def siglip_tower(name: str) -> nn.Module:
+    """A SigLIP vision tower of timm, pooled by attention, on the meta device: weights are to be assigned to it.
+
+    Drawing 428 million numbers to be overwritten would take longer than reading them from disk.
+    """
+    timm = import_timm()
+    with torch.device("meta"):
+        tower: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="map")
+    return tower
+
+
 class CompactTrunk(nn.Module):
     """EfficientNet-Lite without its classifier; gives the maps of all seven stages.
 

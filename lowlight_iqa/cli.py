@@ -56,7 +56,7 @@ def build_parser(recipes: bool = True) -> argparse.ArgumentParser:
     parser = _Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_score, add_list, add_card, add_fetch, add_push):
+    for add in (add_score, add_list, add_card, add_convert, add_fetch, add_push):
         add(subparsers)
     add_train(subparsers, recipes)
     return parser
@@ -119,6 +119,7 @@ class _Entry:
         for name, result in self.results.items():
             cells[name] = f"{result.score:.6g}"
             cells |= {f"{name}.{key}": f"{value:.6g}" for key, value in result.attributes.items()}
+            cells |= {f"{name}.{key}.uncalibrated": f"{value:.6g}" for key, value in result.uncalibrated.items()}
         return cells
 
 
@@ -218,18 +219,19 @@ def _results(path: Path, metrics: Sequence[Metric], reference: Path | None, attr
     from .metric import Assessment
 
     device = metrics[0].device
-    picture = read_image(path).to(device)
+    picture = read_image(path)
     dark = None
     if reference is not None:
         dark = read_image(reference / path.name if reference.is_dir() else reference).to(device)
     results = {}
     for metric in metrics:
+        x = metric.prepare(picture).to(device)
         if metric.card.needs_reference:
-            results[metric.card.name] = Assessment(metric(picture, reference=dark).item())
+            results[metric.card.name] = Assessment(metric(x, reference=dark).item())
         elif attributes:
-            results[metric.card.name] = metric.assess(picture)
+            results[metric.card.name] = metric.assess(x)
         else:
-            results[metric.card.name] = Assessment(metric(picture).item())
+            results[metric.card.name] = Assessment(metric(x).item())
     return results
 
 
@@ -267,6 +269,8 @@ def _json(entry: _Entry) -> dict[str, Any]:
         facts[name] = {"score": result.score}
         if result.attributes:
             facts[name]["attributes"] = dict(result.attributes)
+        if result.uncalibrated:
+            facts[name]["uncalibrated"] = dict(result.uncalibrated)
         if result.description:
             facts[name]["description"] = result.description
     return facts
@@ -307,6 +311,39 @@ def add_card(subparsers: Subparsers) -> None:
 def run_card(args: argparse.Namespace) -> int:
     """Print every fact of a metric."""
     print(find(args.name)[1])
+    return 0
+
+
+# convert
+
+
+def add_convert(subparsers: Subparsers) -> None:
+    """Declare ``convert``."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="make weights of the authors' checkpoints",
+        description="Make weights of an authors' checkpoint, or of the splits in a folder. No code in it is run.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the metric, such as leiq-b16")
+    parser.add_argument("source", metavar="FILE_OR_FOLDER", type=Path, help="a .pth, or the folder of a model's splits")
+    parser.add_argument(
+        "--mat",
+        metavar="FILE_OR_FOLDER",
+        type=Path,
+        help="predictions and labels that the scale is fitted to (default: the .mat beside each .pth)",
+    )
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("-o", "--out", type=Path, metavar="DIR", help="for --weights DIR")
+    place.add_argument("--install", action="store_true", help="for the metric's bare name")
+    parser.set_defaults(run=run_convert)
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Convert, and print the directory of the result."""
+    from .convert import convert
+    from .weights import store_dir
+
+    print(convert(args.name, args.source, store_dir(args.name) if args.install else args.out, args.mat))
     return 0
 
 

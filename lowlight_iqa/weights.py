@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import hub
@@ -79,6 +80,8 @@ def splits(card: Card, source: str | Path | None = None) -> list[str | Path]:
     names = config.get("splits", [])
     if not isinstance(names, list) or not all(re.fullmatch(r"[\w-]+", str(name)) for name in names):
         raise ValueError(f"{source} lists splits that are no plain names of folders: {names}")
+    if missing := [name for name in names if not _on_hub(source) and not (Path(source) / name / CONFIG).is_file()]:
+        raise WeightsNotFound(f"{source} lacks {', '.join(missing)} of its {len(names)} splits; copy it anew")
     return [f"{source}/{name}" if _on_hub(source) else Path(source) / name for name in names] or [source]
 
 
@@ -196,7 +199,10 @@ def _file(source: str | Path, name: str, anew: bool = False) -> Path:
         return hub.download(str(source), name, anew)
     path = Path(source)
     if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
-        raise ValueError(f"{path} is not safetensors; pickled checkpoints can run code and are not loaded")
+        raise ValueError(
+            f"{path} is not safetensors; pickled checkpoints can run code and are not loaded, "
+            "`lowlight-iqa convert` makes safetensors of the authors'"
+        )
     if path.suffix != ".safetensors":
         path = path / name
     elif name != WEIGHTS:
@@ -245,11 +251,7 @@ def _check_name(config: dict[str, Any], card: Card, source: str | Path) -> None:
 def _read(path: Path, sha256: str, card: Card) -> Loaded:
     if not path.is_file():
         raise WeightsNotFound(f"{path} is missing; install the package again or give create_metric(..., weights=DIR)")
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    found = digest.hexdigest()
+    found = _digest(path)
     if found != sha256:
         raise _DamagedError(
             f"{path} is damaged or was exchanged: its sha256 is {found}, the card says {sha256}; get it anew"
@@ -267,8 +269,21 @@ def _read(path: Path, sha256: str, card: Card) -> Loaded:
     )
 
 
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], assign: bool = False) -> None:
     """Load a state dict whose keys and shapes must all match.
+
+    Args:
+        module: what is loaded.
+        tensors: its state dict.
+        assign: take the tensors themselves instead of copying them, as a module on the meta device needs it.
 
     Raises:
         ValueError: the message lists what is missing, unexpected or of another shape.
@@ -282,16 +297,19 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if own[key].shape != tensors[key].shape
     ]
     if wrong:
-        raise ValueError(f"these weights are of another architecture: {'; '.join(sorted(wrong)[:20])}")
-    module.load_state_dict(dict(tensors))
+        more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+        raise ValueError(f"these weights are of another architecture: {'; '.join(sorted(wrong)[:20])}{more}")
+    module.load_state_dict(dict(tensors), assign=assign)
 
 
 def serialize(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> bytes:
     """A safetensors file with the config in its header."""
-    return to_bytes(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        metadata={"config": json.dumps(config, sort_keys=True)},
-    )
+    return to_bytes(*_contents(tensors, config))
+
+
+def _contents(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    own = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return own, {"config": json.dumps(config, sort_keys=True)}
 
 
 def save(metric: Metric, directory: Path) -> Path:
@@ -299,12 +317,21 @@ def save(metric: Metric, directory: Path) -> Path:
     tensors = metric.state_dict()
     if not tensors:
         raise ValueError(f"{metric.card.name} has no weights to save; it is made by its name alone")
-    content = serialize(tensors, metric.weight_config())
-    card = replace(metric.card, sha256=hashlib.sha256(content).hexdigest(), weights=WEIGHTS, hub="", origin="")
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / WEIGHTS).write_bytes(content)
+    own, metadata = _contents(tensors, metric.weight_config())
+    save_file(own, directory / WEIGHTS, metadata)
+    card = replace(metric.card, sha256=_digest(directory / WEIGHTS), weights=WEIGHTS, hub="", origin="")
+    return _write_facts(card, directory)
+
+
+def save_splits(card: Card, directory: Path, names: Sequence[str]) -> Path:
+    """Write config.json and model card above the folders of splits that are saved already."""
+    return _write_facts(replace(card, weights="", sha256="", hub="", origin=""), directory, splits=list(names))
+
+
+def _write_facts(card: Card, directory: Path, **more: Any) -> Path:
     facts = {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(card).items()}
-    (directory / CONFIG).write_text(json.dumps({"card": facts}, indent=2) + "\n", encoding="utf-8")
+    (directory / CONFIG).write_text(json.dumps({"card": facts, **more}, indent=2) + "\n", encoding="utf-8")
     (directory / README).write_text(hub.model_card(card), encoding="utf-8")
     if hub.license_metadata(card)["license"] == "other":
         (directory / LICENSE).write_text(_license(card), encoding="utf-8")

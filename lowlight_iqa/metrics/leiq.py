@@ -85,6 +85,13 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
+def sentence(attributes: Mapping[str, float]) -> str:
+    """All six attributes, on 1..5, in words."""
+    word = {name: words[min(2, max(0, int((attributes[name] - 1) / (4 / 3))))] for name, words in WORDS.items()}
+    *listed, nature = word.values()
+    return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."
+
+
 @register(
     Card(
         name="leiq",
@@ -158,6 +165,4 @@ class Leiq(Metric):
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
         """A sentence in the five slots of MLE's descriptions, and one for detail."""
-        word = {name: words[min(2, max(0, int((attributes[name] - 1) / (4 / 3))))] for name, words in WORDS.items()}
-        *listed, nature = word.values()
-        return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."
+        return sentence(attributes)

@@ -256,11 +256,12 @@ def report(proof: Proof) -> str:
             choosing.append([run.label, *(cell(figures[name], digits) for name, (_, digits) in FIGURES.items())])
     main, raised, guarded = proof.main_runs(), proof.raised_runs(), proof.guarded_runs()
     done = [run for run in chain(main, raised, guarded) if proof.reached(run)]
-    seconds = [figures["seconds"] for figures in proof.known.values()]
-    settings = proof.settings
+    seconds = [t for run in chain(proof.to_choose(), done) for t in proof.reached(run).get("seconds", ())]
     took = f", {np.median(seconds):.0f} s each in the median" if seconds else ""
+    settings = proof.settings
+    views = f"{settings.batch} views of {settings.size} pixels a step"
     parts = [
-        f"{len(seconds)} runs of {settings.steps} steps, {settings.batch} views of {settings.size} pixels a step{took}.\n",
+        f"{len(seconds)} runs of {settings.steps} steps, {views}{took}.\n",
         "### Choosing the weights: six held-out training pairs, one seed\n",
         table(["loss", *(title for title, _ in FIGURES.values())], choosing),
         "### eval15, mean and standard deviation over the seeds\n",

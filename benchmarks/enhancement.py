@@ -292,7 +292,7 @@ def main() -> None:
     settings = Settings(steps=args.steps, size=args.size)
     with tempfile.TemporaryDirectory() as scratch:
         if args.quick:
-            settings, count, names = Settings(steps=2, batch=1, size=64), 2, ["leiq", "brisque"]
+            settings, count, names = Settings(steps=2, batch=1, size=128), 2, ["leiq", "brisque"]
             args.results = Path(scratch) / "quick.jsonl"
         proof = Proof(args.lol, args.results, settings, device, available(device, names), count)
         end = time.monotonic() + 60 * args.minutes

@@ -42,15 +42,8 @@ def pairs(example, folders):
     return example.read_pictures(example.files(folders[0]), folders[1])
 
 
-def arguments(folders, out, *more):
-    return [
-        "--pictures",
-        str(folders[0]),
-        "--out",
-        str(out),
-        *["--steps", "2", "--batch", "2", "--size", "128", "--device", "cpu"],
-        *more,
-    ]
+def arguments(folders, out, more=""):
+    return f"--pictures {folders[0]} --out {out} --steps 2 --batch 2 --size 128 --device cpu {more}".split()
 
 
 def losses(out):
@@ -59,18 +52,8 @@ def losses(out):
 
 
 def test_the_command_writes_network_grid_and_losses(example, folders, tmp_path):
-    more = [
-        "--metric",
-        "leiq",
-        "--metric-weight",
-        "0.5",
-        "--metric",
-        "brisque",
-        "--metric-weight",
-        "0.1",
-        "--random-crops",
-    ]
-    example.main(arguments(folders, tmp_path, "--reference", str(folders[1]), *more))
+    metrics = "--metric leiq --metric-weight 0.5 --metric brisque --metric-weight 0.1"
+    example.main(arguments(folders, tmp_path, f"--reference {folders[1]} --random-crops {metrics}"))
     rows = losses(tmp_path)
     assert [row["step"] for row in rows] == [1, 2]
     assert {"loss", *example.PRIORS, "leiq", "brisque", "fidelity"} < set(rows[0])
@@ -83,7 +66,7 @@ def test_the_command_writes_network_grid_and_losses(example, folders, tmp_path):
 
 def test_the_same_seed_gives_the_same_numbers(example, folders, tmp_path):
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        example.main(arguments(folders, tmp_path / name, "--metric", "leiq", "--random-crops", "--seed", seed))
+        example.main(arguments(folders, tmp_path / name, f"--metric leiq --random-crops --seed {seed}"))
     first, again, other = (losses(tmp_path / name) for name in "abc")
     assert first == again
     assert first != other
@@ -185,7 +168,7 @@ def test_bad_folders_are_named(example, folders, tmp_path):
     with pytest.raises(ValueError, match="differ in size"):
         example.read_pictures(example.files(folders[0])[:1], tmp_path)
     with pytest.raises(SystemExit):
-        example.main(arguments(folders, tmp_path, "--metric", "leiq", "--metric-weight", "1", "--metric-weight", "2"))
+        example.main(arguments(folders, tmp_path, "--metric leiq --metric-weight 1 --metric-weight 2"))
 
 
 def test_enhanced_pictures_are_what_a_file_holds(example, pairs, tmp_path):

@@ -342,8 +342,8 @@ def _sums(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
             top, left = 1 - shift[0], 1 - shift[1]
             x = center * maps[..., top : top + height, left : left + width]
         size = x[0].abs()
-        products = torch.stack([size, x[0] * x[0], x[0] * size]).sum((2, 3))
-        found.append(torch.cat([products, x[1:].sum((2, 3))]))
+        each = size, x[0] * x[0], x[0] * size, x[1], x[2]
+        found.append(torch.stack([part.sum((1, 2)) for part in each]))
     return torch.stack(found)
 
 

@@ -24,4 +24,17 @@ def test_the_folded_trunk_equals_timms(size):
         trunk = backbones.CompactTrunk("lite0")
         trunk.load_state_dict(source.state_dict())
         assert torch.allclose(trunk(x)[-1], wanted, atol=1e-4)
-        assert torch.allclose(trunk(x, half=True)[-1].float(), wanted, atol=0.05 * wanted.abs().max().item())
+        for options in ({"half": True}, {"frozen": 3}, {"frozen": 7}):
+            found = trunk(x, **options)[-1].float()
+            assert torch.allclose(found, wanted, atol=0.05 * wanted.abs().max().item())
+
+
+def test_frozen_stages_get_no_gradient():
+    trunk = backbones.CompactTrunk("lite0")
+    for half in (False, True):
+        maps = trunk(torch.rand(1, 3, 64, 64), frozen=3, half=half)
+        assert [stage.requires_grad for stage in maps] == [False] * 3 + [True] * 4
+        trunk.zero_grad()
+        maps[-1].float().sum().backward()
+        assert trunk.stem[0].weight.grad is None
+        assert trunk.stages[3][0].conv_pw.weight.grad is not None

@@ -115,7 +115,7 @@ class IacaNetwork(nn.Module):
         They are on no particular scale. ``half`` is for training, see ``CompactTrunk``.
         """
         brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
-        stages = self.trunk(x, half)
+        stages = self.trunk(x, half=half)
         features, outputs = zip(
             *(tap(stages[int(place)].to(x.dtype), brightest) for place, tap in self.taps.items()), strict=True
         )

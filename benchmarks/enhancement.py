@@ -105,7 +105,9 @@ class Proof:
         network, _ = train(pictures, terms, settings, self.device)
         seconds = time.perf_counter() - start
         pairs = [(enhance(network, pair[:3]), pair[3:], pair[:3]) for pair in (held if run.choosing else self.test)]
-        found = {"seconds": seconds, **measure(pairs, {} if run.choosing else self.metrics, self.device)}
+        found = {"seconds": seconds, **closeness(pairs)}
+        if not run.choosing:
+            found |= mean_scores(pairs, self.metrics, self.device)
         self.known[self.key(run)] = found
         with self.store.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"label": run.label, "figures": found, "key": self.key(run)}) + "\n")
@@ -157,30 +159,40 @@ class Proof:
         return list(dict.fromkeys(runs))
 
 
-def measure(pairs: Sequence[Pair], metrics: Mapping[str, Metric], device: torch.device) -> dict[str, float]:
-    """Mean figures over pictures: against the normal-light picture, and the metrics' scores."""
+def closeness(pairs: Sequence[Pair]) -> dict[str, float]:
+    """Mean figures against the normal-light pictures."""
     from skimage.color import deltaE_ciede2000, rgb2lab
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     rows = []
-    for made, normal, dark in pairs:
+    for made, normal, _ in pairs:
         x, y = (picture.permute(1, 2, 0).double().numpy() for picture in (made, normal))
         matched = np.clip(x * (y.mean() / max(x.mean(), 1e-6)), 0, 1)
+        ssim = structural_similarity(
+            y, x, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
         row = {
             "psnr": peak_signal_noise_ratio(y, x, data_range=1),
-            "ssim": structural_similarity(
-                y, x, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-            ),
+            "ssim": ssim,
             "ciede2000": deltaE_ciede2000(rgb2lab(y), rgb2lab(x)).mean(),
             "psnr_matched": peak_signal_noise_ratio(y, matched, data_range=1),
             "brightness": x.mean(),
         }
-        with torch.inference_mode():
-            for name, metric in metrics.items():
-                reference = dark.to(device) if metric.card.needs_reference else None
-                row[name] = metric(made.to(device), reference).item()
         rows.append(row)
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def mean_scores(pairs: Sequence[Pair], metrics: Mapping[str, Metric], device: torch.device) -> dict[str, float]:
+    """Mean score of each metric."""
+    found = {}
+    with torch.inference_mode():
+        for name, metric in metrics.items():
+            scores = [
+                metric(made.to(device), dark.to(device) if metric.card.needs_reference else None)
+                for made, _, dark in pairs
+            ]
+            found[name] = torch.cat(scores).mean().item()
+    return found
 
 
 def available(device: torch.device, names: Sequence[str]) -> dict[str, Metric]:
@@ -222,7 +234,7 @@ def score_table(proof: Proof, runs: Sequence[Run]) -> str:
     rows = []
     for title, side in (("dark pictures", slice(0, 3)), ("normal-light pictures", slice(3, 6))):
         pairs = [(pair[side], pair[3:], pair[:3]) for pair in proof.test]
-        scores = measure(pairs, proof.metrics, proof.device)
+        scores = mean_scores(pairs, proof.metrics, proof.device)
         rows.append([title, *(f"{scores[name]:.3g}" for name in names)])
     for run in runs:
         if figures := proof.reached(run):

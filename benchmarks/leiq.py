@@ -1,7 +1,8 @@
-"""Everything that the card of ``leiq`` states, measured: ``python benchmarks/leiq.py --data DATA [--weights DIR]``.
+"""What the card of ``leiq`` states beside its agreement with people: ``python benchmarks/leiq.py --data DATA``.
 
-DATA holds ``biq2021`` (train.csv, test.csv, images) and ``lol`` (eval15, train; each with low and high).
-Prints Markdown.
+DATA holds ``biq2021`` (train.csv, test.csv, images) and ``lol`` (eval15, train; each with low and high). Prints
+Markdown; ``--skip-test`` leaves BIQ2021's test split alone, as while choosing. Each measurement takes a metric and DATA
+and returns the numbers that the card states, in its order, and their table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 import lowlight_iqa
-from lowlight_iqa.correlation import interval, plcc, plcc_logistic, srcc
+from lowlight_iqa.correlation import interval, plcc, srcc
 from lowlight_iqa.data import biq2021
 from lowlight_iqa.metrics.leiq import TASKS, Leiq
 from lowlight_iqa.training.degradations import (
@@ -48,46 +49,32 @@ def main() -> None:
     if not isinstance(metric, Leiq):
         raise SystemExit("leiq is not LEIQ's metric")
     print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    test = biq2021.read(args.data / "biq2021", "test")
-    with torch.inference_mode():
-        if not args.skip_test:
-            ratings(metric, test)
-        pairs(metric, args.data / "lol")
-        validation = [item for item in biq2021.read(args.data / "biq2021", "train") if biq2021.held_out(item)]
-        well_exposed = sorted(i.path for i in test if 90 <= i.mean_luma <= 160 and i.mos >= 0.6)[:100]
-        ladder(metric, well_exposed)
-        clean = [item.path for item in validation if item.mos > Recipe.clean_mos]
-        heads(metric, [path for path in clean if is_typical(lowlight_iqa.read_image(path))])
-        speed(metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights)
+    if not args.skip_test:
+        print(lowlight_iqa.evaluate(metric, "biq2021", args.data / "biq2021", progress=True), end="\n\n")
+    for measure in (pairs, ladder, heads):
+        print(measure(metric, args.data)[1], end="\n\n")
+    print(speed(metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights))
 
 
-def ratings(metric: Leiq, rated: Sequence[biq2021.Rated]) -> None:
-    """Agreement with people on a split, every picture of it."""
-    scores = np.array([metric(item.path).item() for item in tqdm(rated, desc="test split", disable=None)])
-    labels = np.array([item.mos for item in rated])
-    dark = np.array([item.dark for item in rated])
-    print("| BIQ2021 test split | pictures | SRCC | PLCC, raw | PLCC, 4-parameter logistic |\n|---|---|---|---|---|")
-    for name, part in (("whole", np.ones_like(dark)), ("dark (mean luma < 70)", dark), ("the others", ~dark)):
-        s, y = scores[part], labels[part]
-        cells = [f"{f(s, y):.4f} [{', '.join(f'{v:.3f}' for v in interval(f, s, y))}]" for f in (srcc, plcc)]
-        print(f"| {name} | {part.sum()} | {cells[0]} | {cells[1]} | {plcc_logistic(s, y):.4f} |")
-    print("\nIn brackets: 95 % bootstrap intervals, 1000 resamples of the pictures.\n")
-
-
-def pairs(metric: Leiq, lol: Path) -> None:
-    """LOL: the dark picture below its normal-light picture."""
-    print("| LOL pairs | dark below normal | mean score, dark | normal |\n|---|---|---|---|")
+def pairs(metric: Leiq, data: Path) -> tuple[list[float], str]:
+    """LOL: the dark picture below its normal-light picture; how many of how many."""
+    lines = ["| LOL pairs | dark below normal | mean score, dark | normal |", "|---|---|---|---|"]
+    right = total = 0
     for part in ("eval15", "train"):
         low, high = (
-            np.array([metric(path).item() for path in sorted((lol / part / kind).iterdir())])
+            np.array([metric(path).item() for path in sorted((data / "lol" / part / kind).iterdir())])
             for kind in ("low", "high")
         )
-        print(f"| {part} | {(low < high).sum()} of {len(low)} | {low.mean():.2f} | {high.mean():.2f} |")
-    print()
+        right, total = right + int((low < high).sum()), total + len(low)
+        lines.append(f"| {part} | {(low < high).sum()} of {len(low)} | {low.mean():.2f} | {high.mean():.2f} |")
+    return [right, total], "\n".join(lines)
 
 
-def ladder(metric: Leiq, paths: Sequence[Path]) -> None:
-    """Falling exposure, 8-bit: strictly falling score and light."""
+@torch.inference_mode()
+def ladder(metric: Leiq, data: Path) -> tuple[list[float], str]:
+    """Falling exposure, 8-bit, on well-exposed test pictures: strictly falling score, of how many; light."""
+    test = biq2021.read(data / "biq2021", "test")
+    paths = sorted(item.path for item in test if 90 <= item.mean_luma <= 160 and item.mos >= 0.6)[:100]
     falls = {"score": 0, "light": 0, "both": 0}
     means = np.zeros((2, len(LADDER)))
     for path in tqdm(paths, desc="exposures", disable=None):
@@ -99,13 +86,19 @@ def ladder(metric: Leiq, paths: Sequence[Path]) -> None:
         falls["light"] += falling[1]
         falls["both"] += all(falling)
         means += np.stack([mos.numpy(), attributes["light"].numpy()]) / len(paths)
-    print(f"Exposure {', '.join(f'x{step:g}' for step in LADDER)} on {len(paths)} well-exposed test pictures, strictly")
-    print(f"falling: score {falls['score']}, light {falls['light']}, both {falls['both']}.")
-    print(f"Mean score {np.round(means[0], 2)}, mean light {np.round(means[1], 2)}.\n")
+    steps = ", ".join(f"x{step:g}" for step in LADDER)
+    text = f"""Exposure {steps} on {len(paths)} well-exposed test pictures, strictly
+falling: score {falls["score"]}, light {falls["light"]}, both {falls["both"]}.
+Mean score {np.round(means[0], 2)}, mean light {np.round(means[1], 2)}."""
+    return [falls["score"], len(paths), falls["light"]], text
 
 
-def heads(metric: Leiq, clean: Sequence[Path]) -> None:
-    """Each head against its own target on mixtures, and every head against every single degradation."""
+@torch.inference_mode()
+def heads(metric: Leiq, data: Path) -> tuple[list[float], str]:
+    """Each head against its own target on mixtures (SRCC), and every head against every single degradation."""
+    held = [item for item in biq2021.read(data / "biq2021", "train") if biq2021.held_out(item)]
+    clean = [item.path for item in held if item.mos > Recipe.clean_mos]
+    clean = [path for path in clean if is_typical(lowlight_iqa.read_image(path))]
     rng = np.random.default_rng(7)
     outputs: list[np.ndarray] = []
     targets: list[list[float]] = []
@@ -120,17 +113,22 @@ def heads(metric: Leiq, clean: Sequence[Path]) -> None:
         for name, values in zip(RAMPS, after, strict=True):
             response[name] += (values - before) / len(clean)
     predicted, wanted = np.concatenate(outputs), np.array(targets)
-    print(f"Attribute heads on {len(wanted)} random degradations of {len(clean)} held-out clean pictures:\n")
-    print("| head | SRCC with its target | 95 % interval | PLCC |\n|---|---|---|---|")
+    lines = [f"Attribute heads on {len(wanted)} random degradations of {len(clean)} held-out clean pictures:", ""]
+    lines += ["| head | SRCC with its target | 95 % interval | PLCC |", "|---|---|---|---|"]
+    reached = []
     for place, name in enumerate(ATTRIBUTES):
         pair = predicted[:, place + 1], wanted[:, place]
+        reached.append(srcc(*pair))
         low, high = interval(srcc, *pair)
-        print(f"| {name} | {srcc(*pair):.3f} | {low:.3f} to {high:.3f} | {plcc(*pair):.3f} |")
-    print("\nMean change of each head from the clean picture to the strongest step of each single degradation:\n")
-    print("| degradation | " + " | ".join(TASKS) + " |\n|" + "---|" * (len(TASKS) + 1))
-    for name, change in response.items():
-        print(f"| {name} | " + " | ".join(f"{value:+.2f}" for value in change) + " |")
-    print()
+        lines.append(f"| {name} | {reached[-1]:.3f} | {low:.3f} to {high:.3f} | {plcc(*pair):.3f} |")
+    lines += [
+        "",
+        "Mean change of each head from the clean picture to the strongest step of each single degradation:",
+        "",
+    ]
+    lines += ["| degradation | " + " | ".join(TASKS) + " |", "|" + "---|" * (len(TASKS) + 1)]
+    lines += [f"| {name} | " + " | ".join(f"{v:+.2f}" for v in change) + " |" for name, change in response.items()]
+    return reached, "\n".join(lines)
 
 
 def explain(metric: Leiq, pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -140,14 +138,15 @@ def explain(metric: Leiq, pictures: Sequence[np.ndarray]) -> np.ndarray:
     return torch.stack([mos, *attributes.values()], 1).numpy()
 
 
-def speed(metric: Leiq, path: Path, weights: str | None) -> None:
+def speed(metric: Leiq, path: Path, weights: str | None) -> str:
     """Making the metric and scoring one 600x400 picture."""
     start = time.perf_counter()
     lowlight_iqa.create_metric("leiq", weights=weights)
     made = time.perf_counter()
-    metric(path)
+    with torch.inference_mode():
+        metric(path)
     scored = time.perf_counter()
-    print(f"create_metric {made - start:.2f} s, one 600x400 picture from its file {scored - made:.3f} s.")
+    return f"create_metric {made - start:.2f} s, one 600x400 picture from its file {scored - made:.3f} s."
 
 
 if __name__ == "__main__":

@@ -84,11 +84,13 @@ def fit_logistic(
         start: where to begin; None begins as LEIQ-Assessor's code does: max(labels), min(labels), mean(scores), 0.5.
 
     Raises:
-        ValueError: the fit does not converge.
+        ValueError: the fit does not converge, or there are fewer than four scores.
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 
     s, y = _pair(scores, labels)
+    if len(s) < 4:
+        raise ValueError(f"{len(s)} scores are too few for the 4 parameters of a logistic")
     begin = np.array([y.max(), y.min(), s.mean(), 0.5] if start is None else start, np.float64)
     bounds = (-np.inf, np.inf)
     if limits is not None:

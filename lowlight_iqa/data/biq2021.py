@@ -43,7 +43,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
         Rated(folder / row[name], number(row[mos], f"{path}, {row[name]}"), float(row.get("mean_luma") or "nan"))
         for row in table(path, (name, mos))
     ]
-    return complete(rated, path) if pictures else rated
+    return complete(rated, path, LAYOUT) if pictures else rated
 
 
 def held_out(item: Rated, parts: int = 10) -> bool:

@@ -41,4 +41,4 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
         )
         for row in table(path, ("image", "mos"))
     ]
-    return complete(rated, path) if pictures else rated
+    return complete(rated, path, LAYOUT) if pictures else rated

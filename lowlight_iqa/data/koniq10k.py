@@ -40,4 +40,4 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
         for row in table(path, ("image_name", "MOS", "set"))
         if split == "all" or row["set"] == SETS[split]
     ]
-    return complete(rated, path) if pictures else rated
+    return complete(rated, path, LAYOUT) if pictures else rated

@@ -43,7 +43,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
         Rated(folder / str(name.item()), number(score, f"{lists[1]}, {name.item()}"))
         for name, score in zip(names[part], scores[part], strict=True)
     ]
-    return complete(rated, lists[0]) if pictures else rated
+    return complete(rated, lists[0], LAYOUT) if pictures else rated
 
 
 def _variable(path: Path) -> Any:

@@ -48,4 +48,4 @@ def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> li
         ]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not MLE's list ({type(error).__name__}: {error}); download it again") from error
-    return complete(rated, path) if pictures else rated
+    return complete(rated, path, LAYOUT) if pictures else rated

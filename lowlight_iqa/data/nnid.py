@@ -59,4 +59,4 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
             scene, device = found
             mos = number(score, f"{path}, {name}")
             rated.append(Rated(Path(root) / folder / name, mos, group=scene, device=DEVICES.get(device, device)))
-    return complete(rated, path) if pictures else rated
+    return complete(rated, path, LAYOUT) if pictures else rated

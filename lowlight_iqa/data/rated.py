@@ -52,11 +52,11 @@ def need(path: Path, layout: str) -> Path:
     return path
 
 
-def complete(rated: Sequence[Rated], source: Path) -> list[Rated]:
+def complete(rated: Sequence[Rated], source: Path, layout: str) -> list[Rated]:
     """The pictures of a list, if all of them are there, each once.
 
     Raises:
-        FileNotFoundError: some are missing; the message names them.
+        FileNotFoundError: some are missing; the message names them and holds ``layout``.
         ValueError: the list is empty or names a picture twice.
     """
     if not rated:
@@ -69,7 +69,7 @@ def complete(rated: Sequence[Rated], source: Path) -> list[Rated]:
         names = ", ".join(path.name for path in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise FileNotFoundError(
             f"{missing[0].parent} lacks {len(missing)} of {len(rated)} pictures of {source.name}, first {names}; "
-            "complete the data set, figures over a part of it are not comparable"
+            f"complete the data set, figures over a part of it are not comparable. {layout}"
         )
     return list(rated)
 

@@ -50,7 +50,7 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
         scenes = sheet(need(folder / "Scene category labels.xlsx", LAYOUT), ("Image name", "Night scene"))
         night = {row["Image name"] for row in scenes if float(row["Night scene"] or 0) > 0}
         rated = [item for item in rated if item.path.name in night]
-    return complete(rated, path) if pictures else rated
+    return complete(rated, path, LAYOUT) if pictures else rated
 
 
 def sheet(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:

@@ -48,4 +48,4 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
             )
         )
     part = {"train": slice(TRAIN), "test": slice(TRAIN, -1), "all": slice(None)}[one_of(split, SPLITS)]
-    return complete(rated[part], path) if pictures else rated[part]
+    return complete(rated[part], path, LAYOUT) if pictures else rated[part]

@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,37 +67,40 @@ class CompactTrunk(nn.Module):
         widths = [[m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in self.stages]
         self.widths: tuple[int, ...] = tuple(widths)
 
-    def forward(self, x: Tensor, frozen: int = 0) -> list[Tensor]:
+    def forward(self, x: Tensor, half: bool = False) -> list[Tensor]:
         """Stage maps of pictures.
 
         Args:
             x: (N, 3, H, W), RGB in [0, 1].
-            frozen: so many leading stages are computed without gradient, in bfloat16: for training alone.
+            half: compute all but the depthwise convolutions in bfloat16: for training alone, where it saves a third
+                of the time on a CPU.
 
         Returns:
             Seven maps (N, C, h, w), strides 2, 4, 8, 16, 16, 32, 32.
         """
-        dtype = next(self.parameters()).dtype
         x = (x * 2 - 1).contiguous(memory_format=torch.channels_last)
         maps = []
-        with _fixed(x.device, frozen > 0):
+        with torch.autocast(x.device.type, torch.bfloat16) if half else contextlib.nullcontext():
             x = self.stem(x)
-        for index, stage in enumerate(self.stages):
-            fixed = index < frozen
-            with _fixed(x.device, fixed):
-                x = stage(x if fixed else x.to(dtype))
-            maps.append(x)
+            for stage in self.stages:
+                x = stage(x)
+                maps.append(x)
         return maps
 
 
-@contextlib.contextmanager
-def _fixed(device: torch.device, fixed: bool) -> Iterator[None]:
-    """Compute without gradient in bfloat16, if ``fixed``."""
-    if not fixed:
-        yield
-        return
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        yield
+class Depthwise(nn.Conv2d):
+    """A depthwise convolution, in float32 under autocast too: on CPUs its backward pass in bfloat16 is far slower."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve (N, C, H, W)."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
+def _in_float32(conv: nn.Conv2d) -> nn.Conv2d:
+    if conv.groups > 1:
+        conv.__class__ = Depthwise
+    return conv
 
 
 def _fold_batch_norms(root: nn.Module) -> None:
@@ -109,7 +111,7 @@ def _fold_batch_norms(root: nn.Module) -> None:
             if isinstance(child, nn.Conv2d):
                 conv_name = name
             elif isinstance(child, nn.BatchNorm2d):
-                setattr(parent, conv_name, fuse_conv_bn_eval(getattr(parent, conv_name), child))
+                setattr(parent, conv_name, _in_float32(fuse_conv_bn_eval(getattr(parent, conv_name), child)))
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
 
 

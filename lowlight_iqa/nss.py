@@ -9,12 +9,14 @@ Everything is computed in float64 (float32 on devices that have no float64). Gra
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .rows import budget, in_rows
 
 Padding = Literal["replicate", "zero"]
 
@@ -39,44 +41,11 @@ def luma(rgb: Tensor) -> Tensor:
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-class _GrayLevels(torch.autograd.Function):
-    """``gray_levels``, channel by channel, so that no copy of all three is held."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        gray, offset, near, _ = _GrayLevels.parts(x)
-        return gray.addcmul_(offset, near[0] * near[1] * near[2])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        _, offset, near, slope = _GrayLevels.parts(x)
-        channels = [255 * grad * (LUMA[c] + offset * slope[c] * near[c - 1] * near[c - 2]) for c in range(3)]
-        return torch.stack([channel.to(x.dtype) for channel in channels], 1)
-
-    @staticmethod
-    def parts(x: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-        """Luminance, the rounding's offset, and for each channel how near it is to a step, with the slope of that."""
-        near, slope = [], []
-        gray = exact = working(x.new_zeros(x.shape[0], *x.shape[2:]))
-        for c in range(3):
-            level = working(x[:, c]) * 255
-            stored = level.round()
-            gray, exact = gray + LUMA[c] * level, exact + LUMA[c] * stored
-            away = level - stored
-            t = (1 - away.abs() / LATTICE).clamp_min_(0)
-            near.append(t * t * (3 - 2 * t))
-            slope.append(t * (t - 1) * away.sign() * (6 / LATTICE))
-        return gray, torch.floor(exact + 0.5) - exact, near, slope
-
-
 def gray_levels(x: Tensor) -> Tensor:
     """Gray levels from 0 to 255 that equal MATLAB's ``rgb2gray`` of uint8 on 8-bit pictures, with a true gradient.
 
-    MATLAB rounds, and the scores of smooth pictures hang on it. So the rounding's offset is added where all three
-    samples of a pixel sit on 8-bit steps, and fades to nothing ``LATTICE`` steps away: a continuously
+    MATLAB rounds, and the scores of smooth pictures hang on it. So the rounding's offset is added where the three
+    samples of a pixel sit on 8-bit steps, and fades to nothing at a distance of ``LATTICE`` steps: a continuously
     differentiable function, whose slope on an 8-bit picture is that of the unrounded luminance.
 
     Args:
@@ -85,7 +54,17 @@ def gray_levels(x: Tensor) -> Tensor:
     Returns:
         (N, H, W), float64 where the device has it.
     """
-    return _GrayLevels.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+    return in_rows(_gray_levels, x)[0]
+
+
+def _gray_levels(x: Tensor) -> tuple[Tensor]:
+    level = x * 255
+    stored = level.detach().round()
+    away = level - stored
+    near = (1 - away.square().sum(1) / LATTICE**2).clamp_min(0)
+    near = near * near * (3 - 2 * near)
+    exact = luma(working(stored))
+    return (exact + luma(away) + (torch.floor(exact + 0.5) - exact) * near,)
 
 
 @lru_cache(maxsize=1)
@@ -105,51 +84,32 @@ def _correlate(padded: Tensor, dim: int) -> Tensor:
     return out
 
 
-def _pad(x: Tensor, padding: Padding) -> Tensor:
+def pad(x: Tensor, padding: Padding) -> Tensor:
+    """(N, H, W) with the border of 3 that the window needs."""
     if padding == "replicate":
         return torch.nn.functional.pad(x[:, None], (3, 3, 3, 3), mode="replicate")[:, 0]
     return torch.nn.functional.pad(x, (3, 3, 3, 3))
 
 
-class _Blur(torch.autograd.Function):
-    """Gaussian filter of (N, H, W); its adjoint is the filter again, the border folded back."""
+class _Filter(torch.autograd.Function):
+    """The window's mean of (N, H + 6, W + 6), valid part; its adjoint is the filter again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, padding: Padding) -> Tensor:
-        ctx.padding = padding
-        return _correlate(_correlate(_pad(x, padding), 1), 2)
+    def forward(ctx: Any, padded: Tensor) -> Tensor:
+        return _correlate(_correlate(padded, 1), 2)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        if ctx.padding == "zero":
-            return _correlate(_correlate(_pad(grad, "zero"), 1), 2), None
-        spread = torch.nn.functional.pad(grad, (6, 6, 6, 6))
-        spread = _correlate(_correlate(spread, 1), 2)  # (N, H + 6, W + 6)
-        for dim in (1, 2):
-            size = spread.shape[dim] - 6
-            inner = spread.narrow(dim, 3, size).clone()
-            inner.select(dim, 0).add_(spread.narrow(dim, 0, 3).sum(dim))
-            inner.select(dim, size - 1).add_(spread.narrow(dim, size + 3, 3).sum(dim))
-            spread = inner
-        return spread, None
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _correlate(_correlate(torch.nn.functional.pad(grad, (6, 6, 6, 6)), 1), 2)
 
 
-def blur(x: Tensor, padding: Padding) -> Tensor:
-    """The window's local mean of (N, H, W), same size."""
-    return _Blur.apply(x, padding)  # type: ignore[no-any-return,no-untyped-call]
+def local_mean(padded: Tensor) -> Tensor:
+    """The window's local mean of (N, H + 6, W + 6): (N, H, W)."""
+    return _Filter.apply(padded)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class Normalized(NamedTuple):
-    """Normalized luminance with what decides, pixel by pixel, on which side of zero a value counts."""
-
-    values: Tensor  # (N, H, W): (gray - mean) / (deviation + 1)
-    sign: Tensor  # (N, H, W) in [-1, 1]
-    presence: Tensor  # (N, H, W) in [0, 1]: 0 where the official code finds an exact zero
-    deviation: Tensor  # (N, H, W): local standard deviation in gray levels
-
-
-def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) -> Normalized:
+def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) -> Tensor:
     """Mean-subtracted, contrast-normalized luminance (TIP 2012, eq. 1 to 3).
 
     Args:
@@ -157,26 +117,36 @@ def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) 
         padding: what lies beyond the border: NIQE replicates, BRISQUE takes zeros.
         dtype: of the result, by default that of the input. The filters need float64, as differences of squares
             decide what is flat; what comes out of them can be kept in float32 without changing the fits' first digits.
+
+    Returns:
+        Four maps (4, N, H, W): the values (gray - mean) / (deviation + 1); their sign in [-1, 1]; their presence in
+        [0, 1], which is 0 where the official code finds an exact zero; the local standard deviation in gray levels.
     """
-    mean = blur(gray, padding)
-    variance = (blur(gray * gray, padding) - mean * mean).clamp_min(0)
+    return in_rows(partial(_normalize, dtype=dtype or gray.dtype), pad(gray, padding), 6)
+
+
+def _normalize(padded: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    gray, mean = padded[:, 3:-3, 3:-3], local_mean(padded)
+    variance = (local_mean(padded * padded) - mean * mean).clamp_min(0)
     deviation = (variance + 1e-10).sqrt()  # the summand keeps the root's slope finite on flat regions
-    values = (gray - mean) / (deviation + 1)
+    values = ((gray - mean) / (deviation + 1)).to(dtype)
+    variance = variance.to(dtype)
     width = RAMP_FLAT + RAMP_SLOPE * variance / (1 + RAMP_SLOPE / RAMP * variance)
     turn = (values / width).clamp(-1, 1)
-    sign = turn * (3 - turn * turn) / 2
-    flat = (variance / FLAT).clamp(0, 1)
-    flat = 1 - flat * flat * (3 - 2 * flat)
-    side = flat_side().to(gray)[gray.detach().round().clamp(0, 255).long()]
-    maps = values, sign + flat * (side - sign), 1 + flat * (side.abs() - 1), deviation
-    return Normalized(*(x.to(dtype or gray.dtype) for x in maps))
+    sign, presence = turn * (3 - turn * turn) / 2, torch.ones_like(values)
+    if variance.is_cuda or variance.min() < FLAT:  # elsewhere it would change nothing
+        flat = (variance / FLAT).clamp(0, 1)
+        flat = 1 - flat * flat * (3 - 2 * flat)
+        side = flat_side().to(values)[gray.detach().round().clamp(0, 255).long()]
+        sign, presence = sign + flat * (side - sign), 1 + flat * (side.abs() - 1)
+    return values, sign, presence, deviation.to(dtype)
 
 
-def tiles(n: Normalized, size: int) -> Normalized:
-    """View (N, H, W) as (N, H / size, size, W / size, size); size 0 makes one tile of the whole picture."""
-    count, height, width = n.values.shape
-    rows, columns = (size, size) if size else (height, width)
-    return Normalized(*(x.reshape(count, height // rows, rows, width // columns, columns) for x in n))
+def tiles(x: Tensor, size: int) -> Tensor:
+    """The squares of ``size`` pixels of (..., N, H, W), row by row: (..., N * H * W / size**2, size, size)."""
+    *lead, count, height, width = x.shape
+    x = x.reshape(*lead, count, height // size, size, width // size, size)
+    return x.transpose(-3, -2).reshape(*lead, -1, size, size)
 
 
 # The official window, split in two by MATLAB's singular value decomposition: the exact factors plus these many
@@ -299,29 +269,82 @@ class Fit(NamedTuple):
     has_right: Tensor
 
 
-def own_moments(n: Normalized) -> Moments:
-    """Moments of the normalized luminance itself, tile by tile; tensors (N, rows, height, columns, width)."""
-    return _moments(n, lambda x: x)
+def moments(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> tuple[Moments, Moments]:
+    """Moments of the normalized luminance and of the products of neighbors, patch by patch.
+
+    Args:
+        maps: (4, T, h, w) of T patches, as ``normalize`` gives them.
+        shifts: S steps (down, right) to the neighbor; a patch's border wraps around as MATLAB's ``circshift`` does.
+
+    Returns:
+        Of the values themselves, tensors (T,), and of the products, tensors (S, T).
+    """
+    sums = _Sums.apply(maps, tuple(shifts))  # type: ignore[no-untyped-call]
+    pixels = maps.shape[2] * maps.shape[3]
+    return _to_moments(sums[0], pixels), _to_moments(sums[1:], pixels)
 
 
-def pair_moments(n: Normalized, shift: tuple[int, int]) -> Moments:
-    """Moments of the products of neighbors; a tile's border wraps around as MATLAB's ``circshift`` does."""
-    return _moments(n, lambda x: x * torch.roll(x, shift, (2, 4)))
-
-
-def _moments(n: Normalized, pick: Callable[[Tensor], Tensor]) -> Moments:
-    def total(x: Tensor) -> Tensor:
-        return working(x.sum((2, 4)))
-
-    x = pick(n.values)
-    magnitude = x.abs()
-    absolute, square, skew = total(magnitude), total(x * x), total(x * magnitude)
-    pixels = x.shape[2] * x.shape[4]
-    del x, magnitude  # a large picture's maps are not held longer than needed
-    signs, present = total(pick(n.sign)), total(pick(n.presence))
+def _to_moments(sums: Tensor, pixels: int) -> Moments:
+    absolute, square, skew, signs, present = sums.unbind(-2)
     return Moments(
         absolute, (square - skew) / 2, (square + skew) / 2, (present - signs) / 2, (present + signs) / 2, pixels
     )
+
+
+class _Sums(torch.autograd.Function):
+    """Five sums over each of T patches (4, T, h, w), of the values and of their products with each neighbor.
+
+    Their shape is (S + 1, 5, T). Taken in parts as in ``in_rows``: rows of large patches, or many small ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, shifts: tuple[tuple[int, int], ...]) -> Tensor:
+        ctx.shifts = shifts
+        ctx.save_for_backward(maps)
+        total = working(maps.new_zeros(len(shifts) + 1, 5, maps.shape[1]))
+        for some, rows in _Sums.parts(maps):
+            total[:, :, some] += working(_sums(maps[:3, some].index_select(2, rows), shifts))
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (maps,) = ctx.saved_tensors
+        total = torch.zeros_like(maps)
+        for some, rows in _Sums.parts(maps):
+            with torch.enable_grad():
+                part = maps[:3, some].index_select(2, rows).requires_grad_()
+                (slope,) = torch.autograd.grad(_sums(part, ctx.shifts), part, grad[:, :, some].to(part.dtype))
+            total[:3, some].index_add_(2, rows, slope)
+        return total, None
+
+    @staticmethod
+    def parts(maps: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Which patches, and which rows of them with the one before and the one after; a GPU takes all at once."""
+        _, count, height, width = maps.shape
+        patches = max(1, budget(maps) // (height * width))
+        step = max(8, budget(maps) // (min(count, patches) * width))
+        for first in range(0, count, patches):
+            for top in range(0, height, step):
+                rows = torch.arange(top - 1, min(height, top + step) + 1, device=maps.device) % height
+                yield slice(first, first + patches), rows
+
+
+def _sums(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
+    """The sums of (3, T, h + 2, w), where the outer rows are neighbors alone."""
+    maps = torch.cat([maps[..., -1:], maps, maps[..., :1]], -1)
+    height, width = maps.shape[2] - 2, maps.shape[3] - 2
+    center = maps[..., 1:-1, 1:-1]
+    found = []
+    for shift in (None, *shifts):
+        x = center
+        if shift is not None:
+            top, left = 1 - shift[0], 1 - shift[1]
+            x = center * maps[..., top : top + height, left : left + width]
+        size = x[0].abs()
+        products = torch.stack([size, x[0] * x[0], x[0] * size]).sum((2, 3))
+        found.append(torch.cat([products, x[1:].sum((2, 3))]))
+    return torch.stack(found)
 
 
 def fit_aggd(m: Moments) -> Fit:

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from .rows import in_rows
+
 
 def imresize(x: Tensor, scale: float | None = None, *, size: tuple[int, int] | None = None) -> Tensor:
     """Resize as MATLAB's ``imresize`` does a double image: bicubic, antialiased when it shrinks.
@@ -40,7 +42,7 @@ def imresize(x: Tensor, scale: float | None = None, *, size: tuple[int, int] | N
         if not scale > 0 or math.isinf(scale):
             raise ValueError(f"the scale must be a finite number above 0, not {scale}")
         if scale == 0.5:
-            return _halve(_halve(x, -2), -1)
+            return _halve(x)
         height, width = (math.ceil(side * scale) for side in x.shape[-2:])
         return _resize_side(_resize_side(x, -2, height, scale), -1, width, scale)
     height, width = size or (0, 0)
@@ -86,20 +88,25 @@ def _resize_side(x: Tensor, dim: int, outputs: int, scale: float) -> Tensor:
 _HALF = (0.43359375, 0.11328125, -0.03515625, -0.01171875)
 
 
-def _halve(x: Tensor, dim: int) -> Tensor:
-    """``_resize_side`` at scale 0.5 with strided slices, as every tap is the same for all pixels."""
-    length = x.shape[dim]
-    outputs = (length + 1) // 2
-    order = torch.arange(-3, 2 * outputs + 3, device=x.device) % (2 * length)
-    padded = x.index_select(dim, torch.minimum(order, 2 * length - 1 - order))
-    even, odd = [slice(None)] * x.ndim, [slice(None)] * x.ndim
-    even[dim], odd[dim] = slice(None, None, 2), slice(1, None, 2)
-    # The taps left of the center lie on one phase at even distances and on the other at odd ones.
-    phases = padded[tuple(odd)], padded[tuple(even)]
+def _halve(x: Tensor) -> Tensor:
+    """``imresize`` of (..., H, W) by 0.5, where every tap is the same for all pixels."""
+    for dim in (-2, -1):
+        length = x.shape[dim]
+        order = torch.arange(-3, length + length % 2 + 3, device=x.device) % (2 * length)
+        x = x.index_select(dim, torch.minimum(order, 2 * length - 1 - order))  # mirrored at both borders
+    halved = in_rows(lambda rows: (_fold(_fold(rows, 1), 2),), x.reshape(-1, *x.shape[-2:]), halo=6, stride=2)
+    return halved.view(*x.shape[:-2], *halved.shape[-2:])
+
+
+def _fold(x: Tensor, dim: int) -> Tensor:
+    """One side of (N, 2 H + 6, W) or (N, H, 2 W + 6) halved."""
+    phases: list[Tensor] = [phase.contiguous() for phase in x.unflatten(dim, (-1, 2)).unbind(dim + 1)]
+    size = x.shape[dim] // 2 - 3
 
     def tap(place: int) -> Tensor:
-        return phases[(place + 1) % 2].narrow(dim, place // 2, outputs)
+        return phases[place % 2].narrow(dim, place // 2, size)
 
-    parts = ((tap(3 - k) + tap(4 + k)) * factor for k, factor in enumerate(_HALF))
-    out: Tensor = functools.reduce(torch.add, parts)
+    out: Tensor = (tap(3) + tap(4)) * _HALF[0]
+    for k in (1, 2, 3):
+        out.add_(tap(3 - k) + tap(4 + k), alpha=_HALF[k])
     return out

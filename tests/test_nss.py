@@ -53,10 +53,10 @@ def test_beyond_the_official_range_the_shape_is_limited_and_flat():
 def test_the_filter_equals_the_window_and_has_its_adjoint_as_gradient(padding):
     x = torch.rand(2, 9, 8, dtype=DOUBLE, requires_grad=True)
     window = torch.tensor(nss.window(), dtype=DOUBLE)
-    padded = nss._pad(x, padding)[:, None]
-    full = torch.nn.functional.conv2d(padded, torch.outer(window, window)[None, None])[:, 0]
-    assert torch.allclose(nss.blur(x, padding), full, atol=1e-12)
-    assert torch.autograd.gradcheck(lambda y: nss.blur(y, padding), x)
+    padded = nss.pad(x, padding)
+    full = torch.nn.functional.conv2d(padded[:, None], torch.outer(window, window)[None, None])[:, 0]
+    assert torch.allclose(nss.local_mean(padded), full, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda y: nss.local_mean(nss.pad(y, padding)), x)
 
 
 def test_gray_levels_equal_rounded_ones_on_8_bit_pictures_and_have_a_true_gradient():
@@ -72,27 +72,58 @@ def test_gray_levels_equal_rounded_ones_on_8_bit_pictures_and_have_a_true_gradie
         assert torch.autograd.gradcheck(nss.gray_levels, leaf, eps=1e-7, atol=1e-3)
 
 
+def as_maps(x):
+    """(4, T, h, w) of values (T, h, w)."""
+    sign = x.detach().sign()
+    return torch.stack([x, sign, sign.abs(), torch.zeros_like(x)])
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 40), (3, 12), (50, 6)])
+def test_moments_in_parts_are_those_of_whole_patches(count, side, monkeypatch):
+    maps = torch.randn(4, count, side, side + 1, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    shifts = [(0, 1), (1, 0), (1, 1), (-1, 1), (1, -1)]
+    monkeypatch.setattr("lowlight_iqa.rows.AT_A_TIME", 200)
+    x = maps.clone().requires_grad_()
+    own, pairs = nss.moments(x, shifts)
+    pairs_too = [maps[:3] * maps[:3].roll(shift, (2, 3)) for shift in shifts]
+    for products, found in zip(
+        [maps[:3], *pairs_too], [own, *(nss.Moments(*(y[k] for y in pairs[:5]), 1) for k in range(5))], strict=True
+    ):
+        values, sign, presence = products
+        assert torch.allclose(found.absolute, values.abs().sum((1, 2)))
+        assert torch.allclose(found.left + found.right, values.square().sum((1, 2)))
+        assert torch.allclose(found.right - found.left, (values * values.abs()).sum((1, 2)))
+        assert torch.allclose(found.count_right - found.count_left, sign.sum((1, 2)))
+        assert torch.allclose(found.count_right + found.count_left, presence.sum((1, 2)))
+
+    def some(y):
+        own, pairs = nss.moments(y, shifts)
+        return (own.absolute.sum() + (own.left * pairs.right).sum() + (pairs.count_left * pairs.absolute).sum()) / 100
+
+    if count < 50:
+        assert torch.autograd.gradcheck(some, maps[:, :, :6, :6].clone().requires_grad_())
+
+
 def test_fits_recover_what_was_drawn():
     rng = np.random.default_rng(0)
-    x = rng.exponential(size=(1, 1, 512, 1, 512))
+    x = rng.exponential(size=(1, 512, 512))
     x = torch.from_numpy(np.where(rng.random(x.shape) < 2 / 3, -2 * x, x))  # the left scale is twice the right one
-    sign = x.sign()
-    fit = nss.fit_aggd(nss.own_moments(nss.Normalized(x, sign, sign.abs(), x)))
+    own, _ = nss.moments(as_maps(x), [])
+    fit = nss.fit_aggd(own)
     assert fit.alpha.item() == pytest.approx(1, abs=0.02)
     assert fit.left.item() == pytest.approx(2 * fit.right.item(), rel=0.02)
 
 
 @pytest.mark.parametrize("fill", ["zero", "one-sided", "half"])
 def test_degenerate_patches_have_finite_fits_and_gradients(fill):
-    x = torch.zeros(1, 1, 8, 1, 8, dtype=DOUBLE)
+    x = torch.zeros(1, 8, 8, dtype=DOUBLE)
     if fill == "one-sided":
         x += 0.3
     if fill == "half":
         x[..., :4] = torch.linspace(-1, 1, 4, dtype=DOUBLE)
     x.requires_grad_()
-    sign = x.detach().sign()
-    moments = nss.own_moments(nss.Normalized(x, sign, sign.abs(), x))
-    outputs = [*nss.fit_aggd(moments)[:3], *nss.fit_ggd(moments)]
+    own, pairs = nss.moments(as_maps(x), [(0, 1), (1, -1)])
+    outputs = [*nss.fit_aggd(own)[:3], *nss.fit_ggd(own), *nss.fit_aggd(pairs)[:3]]
     assert all(output.isfinite().all() for output in outputs)
     (found,) = torch.autograd.grad(sum(output.sum() for output in outputs), x)
     assert found.isfinite().all()

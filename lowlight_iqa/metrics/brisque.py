@@ -198,13 +198,12 @@ def spatial_features(x: Tensor) -> Tensor:
     gray = nss.gray_levels(x)
     features: list[Tensor] = []
     for scale in (0, 1):
-        normalized = nss.tiles(nss.normalize(gray, "zero", x.dtype), 0)
-        features += nss.fit_ggd(nss.own_moments(normalized))
-        for shift in ((0, 1), (1, 0), (1, 1), (-1, 1)):
-            fit = nss.fit_aggd(nss.pair_moments(normalized, shift))
-            factor = nss.gamma_ratio(1 / fit.alpha, 3 / fit.alpha).sqrt()
-            skew = (fit.right - fit.left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha) * factor
-            features += [fit.alpha, skew, fit.left**2, fit.right**2]
+        own, pairs = nss.moments(nss.normalize(gray, "zero", x.dtype), ((0, 1), (1, 0), (1, 1), (-1, 1)))
+        features += nss.fit_ggd(own)
+        fit = nss.fit_aggd(pairs)  # of (4, N)
+        factor = nss.gamma_ratio(1 / fit.alpha, 3 / fit.alpha).sqrt()
+        skew = (fit.right - fit.left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha) * factor
+        features += torch.stack([fit.alpha, skew, fit.left**2, fit.right**2], 1).flatten(0, 1)
         if scale == 0:
             gray = imresize(gray, 0.5)
-    return torch.stack(features, -1).flatten(1)
+    return torch.stack(features, -1)

@@ -59,19 +59,19 @@ class LeiqNetwork(nn.Module):
             {task: nn.Sequential(nn.Linear(width, hidden), nn.Linear(hidden, 1)) for task in TASKS}
         )
 
-    def statistics(self, x: Tensor, frozen: int = 0) -> Tensor:
+    def statistics(self, x: Tensor, half: bool = False) -> Tensor:
         """Mean and deviation of every channel of every stage, (N, F), of pictures (N, 3, H, W) in [0, 1]."""
         pooled = []
-        for stage in self.trunk(x, frozen):
+        for stage in self.trunk(x, half):
             flat = stage.flatten(2).to(self.center.dtype)  # (N, C, h w)
             mean = flat.mean(2)
             variance = (flat - mean[..., None]).square().mean(2)
             pooled += [mean, (variance + 1e-6).sqrt()]
         return torch.cat(pooled, 1)
 
-    def forward(self, x: Tensor, frozen: int = 0, dropout: float = 0.0) -> dict[str, Tensor]:
-        """Raw outputs (N,) of each task, on no particular scale; ``frozen`` and ``dropout`` are for training."""
-        features = F.dropout((self.statistics(x, frozen) - self.center) / self.scale, dropout, dropout > 0)
+    def forward(self, x: Tensor, half: bool = False, dropout: float = 0.0) -> dict[str, Tensor]:
+        """Raw outputs (N,) of each task, on no particular scale; ``half`` and ``dropout`` are for training."""
+        features = F.dropout((self.statistics(x, half) - self.center) / self.scale, dropout, dropout > 0)
         return {task: head(features)[:, 0] for task, head in self.heads.items()}
 
 

@@ -129,21 +129,25 @@ def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     features, valid = [], []
     sharpness = gray
     for patch in (PATCH, PATCH // 2):
-        normalized = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)
+        maps = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)
         if patch == PATCH:
-            sharpness = nss.working(normalized.deviation.mean((2, 4)).flatten(1))
-        fit = nss.fit_aggd(nss.own_moments(normalized))
+            sharpness = nss.working(maps[3].mean((1, 2)))
+        own, pairs = nss.moments(maps, ((0, 1), (1, 0), (1, 1), (1, -1)))
+        fit = nss.fit_aggd(own)  # of (T,)
         left, right = _scales(fit)
         features += [fit.alpha, (left + right) / 2]
         valid += [torch.ones_like(fit.has_left), fit.has_left & fit.has_right]
-        for shift in ((0, 1), (1, 0), (1, 1), (1, -1)):
-            fit = nss.fit_aggd(nss.pair_moments(normalized, shift))
-            left, right = _scales(fit)
-            features += [fit.alpha, (right - left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha), left, right]
-            valid += [torch.ones_like(fit.has_left), fit.has_left & fit.has_right, fit.has_left, fit.has_right]
+        fit = nss.fit_aggd(pairs)  # of (4, T)
+        left, right = _scales(fit)
+        skew = (right - left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha)
+        features += torch.stack([fit.alpha, skew, left, right], 1).flatten(0, 1)
+        there = [torch.ones_like(fit.has_left), fit.has_left & fit.has_right, fit.has_left, fit.has_right]
+        valid += torch.stack(there, 1).flatten(0, 1)
         if patch == PATCH:
             gray = imresize(gray, 0.5)
-    return torch.stack(features, -1).flatten(1, 2), torch.stack(valid, -1).flatten(1, 2), sharpness
+    count = len(x)
+    rows = torch.stack(features, -1), torch.stack(valid, -1)  # (T, 36)
+    return rows[0].unflatten(0, (count, -1)), rows[1].unflatten(0, (count, -1)), sharpness.unflatten(0, (count, -1))
 
 
 def _scales(fit: nss.Fit) -> tuple[Tensor, Tensor]:

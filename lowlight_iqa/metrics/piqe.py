@@ -51,7 +51,7 @@ class PIQE(Metric):
         gray = nss.gray_levels(x)
         rows, columns = (_mirror(side, gray.device) for side in gray.shape[1:])
         gray = gray[:, rows][:, :, columns]
-        normalized = nss.normalize(gray, "replicate").values
+        normalized = nss.normalize(gray, "replicate")[0]
         n, height, width = normalized.shape
         blocks = normalized.view(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3).flatten(1, 2)
         variance = blocks.var((2, 3))  # (N, B)

@@ -2,7 +2,6 @@
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
 heads; and, for the MOS head, the order within a group: less degraded before more degraded, clean before mixed).
-The early stages of the trunk keep their ImageNet weights: with a few thousand pictures they are better not moved.
 """
 
 from __future__ import annotations
@@ -38,17 +37,16 @@ MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate":
 class Recipe:
     """Every number of the training; the defaults made the bundled weights, as docs/leiq.md qualifies."""
 
-    trunk: str = "lite1"
+    trunk: str = "lite2"
     hidden: int = 128
-    frozen: int = 3  # leading stages of the trunk that keep their ImageNet weights
     epochs: int = 9
     rated: int = 24  # rated pictures of a step
-    crop: int = 448  # their random crop
-    bright: float = 0.4  # share of them that is not dark; the list holds mostly dark ones, the world does not
-    groups: int = 5  # groups of degraded pictures of a step
-    degraded: int = 800  # groups made beforehand
-    degraded_crop: int = 288
-    clean_mos: float = 0.70  # a picture above it counts as clean
+    crop: int = 320  # their random crop
+    weight: float = 3.0  # of their loss; the six attributes and the order of the groups have 1 each
+    groups: int = 4  # groups of degraded pictures of a step
+    degraded: int = 1200  # groups made beforehand
+    degraded_crop: int = 256
+    clean_mos: float = 0.55  # a well-exposed picture above it counts as clean
     dropout: float = 0.2  # of the pooled features
     ridge: float = 1000.0  # strength of the ridge regression that the heads start from
     trunk_rate: float = 1e-4
@@ -59,7 +57,7 @@ class Recipe:
     ladder_ridge: float = 0.03
     weight_decay: float = 0.05
     warmup: int = 100  # steps
-    average: float = 0.998  # decay of the averaged weights, the ones that are kept
+    average: float = 0.99  # decay of the averaged weights, the ones that are kept
     seed: int = 0
 
 
@@ -180,7 +178,6 @@ class Material:
 
     fitting: list[biq2021.Rated]
     checking: list[biq2021.Rated]  # the held-out part of the training list
-    chance: np.ndarray  # of drawing each picture of ``fitting``; sums to 1
     groups: list[Group]
     held: list[Group]  # made from held-out pictures
     album: Album
@@ -213,11 +210,7 @@ def gather_material(data: Path, out: Path, recipe: Recipe, clean: Sequence[Path]
             zip(("degraded", "held_out"), sources, (recipe.degraded, max(8, recipe.degraded // 8)), strict=True)
         )
     ]
-    chance = np.array([1 - recipe.bright if item.dark else recipe.bright for item in parts[0]])
-    for kind in (True, False):
-        members = np.array([item.dark == kind for item in parts[0]])
-        chance[members] /= max(1, members.sum())
-    return Material(parts[0], parts[1], chance / chance.sum(), made[0], made[1], album)
+    return Material(parts[0], parts[1], made[0], made[1], album)
 
 
 def train_leiq(
@@ -255,19 +248,13 @@ def train_leiq(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not resume:
         start_heads(network, material, recipe)
-    moving = [p for stage in list(network.trunk.stages)[recipe.frozen :] for p in stage.parameters()]
-    if recipe.frozen == 0:
-        moving += list(network.trunk.stem.parameters())
-    network.trunk.requires_grad_(False)
-    for parameter in moving:
-        parameter.requires_grad_(True)
 
     def batch_loss(net: LeiqNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
         def shared(pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
-            raw = net(to_tensor(ranks.share(pictures)).to(device), recipe.frozen, recipe.dropout)
+            raw = net(to_tensor(ranks.share(pictures)).to(device), True, recipe.dropout)
             return {task: ranks.gather(raw[task]) for task in TASKS}
 
-        chosen = [fitting[i] for i in rng.choice(len(fitting), recipe.rated, replace=False, p=material.chance)]
+        chosen = [fitting[i] for i in rng.choice(len(fitting), recipe.rated, replace=False)]
         crops = [random_crop(album(item.path), recipe.crop, rng) for item in chosen]
         shown = [groups[i] for i in rng.choice(len(groups), recipe.groups, replace=False)]
         mos = shared(crops)["mos"]
@@ -275,7 +262,7 @@ def train_leiq(
         raw = shared([picture for group in shown for picture in group.pictures])
         targets = torch.from_numpy(np.concatenate([group.targets for group in shown])).to(device)
         by_group = group_loss(shown, raw, targets, mos.detach().std() + 1e-3)
-        return 2 * by_rating + by_group, {"rated": by_rating.item(), "groups": by_group.item()}
+        return recipe.weight * by_rating + by_group, {"rated": by_rating.item(), "groups": by_group.item()}
 
     schedule = Schedule(
         epochs=recipe.epochs,
@@ -285,7 +272,10 @@ def train_leiq(
         average=recipe.average,
         seed=recipe.seed,
     )
-    rates = [(moving, recipe.trunk_rate), (list(network.heads.parameters()), recipe.head_rate)]
+    rates = [
+        (list(network.trunk.parameters()), recipe.trunk_rate),
+        (list(network.heads.parameters()), recipe.head_rate),
+    ]
 
     def validate(net: LeiqNetwork) -> dict[str, float]:
         return measure(net, material)[0]
@@ -310,11 +300,9 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
     """
     from tqdm import tqdm
 
-    everything = len(network.trunk.stages)  # no stage needs a gradient here
-
     def features(pictures: Iterable[Tensor], total: int) -> Tensor:
         bar = tqdm(pictures, total=total, desc="features", disable=None)
-        return torch.cat([network.statistics(batch.to(network.center.device), everything) for batch in bar])
+        return torch.cat([network.statistics(batch.to(network.center.device), True) for batch in bar])
 
     rated, groups = material.fitting, material.groups
     of_rated = features((to_tensor([material.album(item.path)]) for item in rated), len(rated))
@@ -322,16 +310,15 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
     both = torch.cat([of_rated, of_groups])
     network.center.copy_(both.mean(0))
     network.scale.copy_(both.std(0) + 1e-4)
-    labels = {"mos": (of_rated, np.array([item.mos for item in rated]), material.chance * len(rated))}
+    labels = {"mos": (of_rated, np.array([item.mos for item in rated]))}
     targets = np.concatenate([group.targets for group in groups])
     for place, name in enumerate(ATTRIBUTES):
-        labels[name] = (of_groups, targets[:, place], np.ones(len(targets)))
-    for task, (given, wanted, weight) in labels.items():
+        labels[name] = (of_groups, targets[:, place])
+    for task, (given, wanted) in labels.items():
         x = ((given - network.center) / network.scale).double().cpu().numpy()
-        x = x - np.average(x, 0, weight)
-        y = (wanted - np.average(wanted, weights=weight)) / wanted.std()
-        weighted = x.T * weight
-        solution = np.linalg.solve(weighted @ x + recipe.ridge * np.eye(x.shape[1]), weighted @ y)
+        x = x - x.mean(0)
+        y = (wanted - wanted.mean()) / wanted.std()
+        solution = np.linalg.solve(x.T @ x + recipe.ridge * np.eye(x.shape[1]), x.T @ y)
         first, second = (layer for layer in network.heads[task].children() if isinstance(layer, nn.Linear))
         for layer in (first, second):
             nn.init.normal_(layer.weight, std=0.02 / layer.in_features**0.5)

@@ -3,7 +3,7 @@
     python benchmarks/leaderboard.py --data DIR [--metrics NAME ...] [--out docs/leaderboard.md]
 
 The data sets lie in DIR under their names (``lowlight_iqa.data.NAMES``). Scores are cached: a second run is quick.
-Speeds are read from speed.json beside this file, where there is one: {"unit": ..., METRIC: number, ...}.
+Speeds are read from speed.json, where benchmarks/test_speed.py has written it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def main() -> None:
         found[name] = [evaluate(metric, name, args.data / name, progress=True) for metric in metrics.values()]
     if not found:
         raise SystemExit(f"{args.data} holds none of {', '.join(NAMES)} in full")
-    path = Path(__file__).with_name("speed.json")
-    speeds = json.loads(path.read_text()) if path.is_file() else {}
-    blocks = [HEAD, overview(found, metrics, speeds), *(details(name, results) for name, results in found.items())]
+    blocks = [HEAD, overview(found, metrics), *(details(name, results) for name, results in found.items())]
     blocks.append(f"Not at hand when this was written: {', '.join(n for n in missing if n != 'csv')}.")
     blocks.append(f"lowlight_iqa {lowlight_iqa.__version__}, torch {torch.__version__}, {platform.machine()}.\n")
     args.out.write_text("\n\n".join(block.strip("\n") for block in blocks) + "\n", encoding="utf-8")
@@ -71,6 +69,18 @@ def made(names: list[str]) -> dict[str, Any]:
     return metrics
 
 
+def speeds() -> tuple[dict[str, float], str]:
+    """Milliseconds per megapixel of each metric on 512x512 pictures, forward; and on which machine."""
+    path = Path(__file__).with_name("speed.json")
+    facts = json.loads(path.read_text()) if path.is_file() else {"rows": [], "machine": ""}
+    found = {}
+    for row in facts["rows"]:
+        count, height, width = row["size"]
+        if row["library"] == "lowlight_iqa" and height == 512 and not row["backward"] and "seconds" in row:
+            found[row["metric"]] = row["seconds"] * 1e9 / (count * height * width)
+    return found, facts["machine"]
+
+
 def better(result: Evaluation, figure: Figure) -> Figure:
     """A correlation, turned so that more is better."""
     if not result.card.lower_better:
@@ -78,7 +88,7 @@ def better(result: Evaluation, figure: Figure) -> Figure:
     return Figure(-figure.value, -figure.high, -figure.low)
 
 
-def overview(found: dict[str, list[Evaluation]], metrics: dict[str, Any], speeds: dict[str, Any]) -> str:
+def overview(found: dict[str, list[Evaluation]], metrics: dict[str, Any]) -> str:
     """Metric x data set: SRCC; then what a user has to know."""
     columns = []  # (head, figures by metric)
     for name, results in found.items():
@@ -87,8 +97,9 @@ def overview(found: dict[str, list[Evaluation]], metrics: dict[str, Any], speeds
         if DARK in results[0].parts:
             dark = {r.card.name: better(r, r.parts[DARK].figures["SRCC"]) for r in results}
             columns.append((f"{name}, {split}, dark", dark))
+    fast, machine = speeds()
     heads = [f"SRCC, {head}" for head, _ in columns]
-    heads += ["trained on people's scores", "license", "numbers in it", speeds.get("unit", "speed")]
+    heads += ["trained on people's scores", "license", "parameters", "ms per megapixel"]
     lines = [f"| metric | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name in sorted(metrics, key=lambda name: -columns[0][1][name].value):
         card = metrics[name].card
@@ -96,9 +107,13 @@ def overview(found: dict[str, list[Evaluation]], metrics: dict[str, Any], speeds
         numbers = sum(value.numel() for value in metrics[name].state_dict().values())
         license = card.license + ("" if card.commercial else " (not commercial)")
         learned = card.trained_on.split(";")[0] if card.learned else "no"
-        lines.append(
-            f"| `{name}` | {' | '.join(cells)} | {learned} | {license} | {numbers:,} | {speeds.get(name, '')} |"
-        )
+        cells += [learned, license, f"{numbers:,}", f"{fast[name]:.1f}" if name in fast else "not measured"]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Parameters: all numbers in the weights, support vectors and statistics included. Speed: forward pass on",
+    ]
+    lines[-1] += f" 512x512 pictures, {machine}." if machine else " 512x512 pictures, by benchmarks/test_speed.py."
     return "\n".join(lines)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import inspect
 import json
 import math
 import os
@@ -255,13 +254,21 @@ def evaluate(
 
 
 def fingerprint(metric: Metric) -> str:
-    """SHA-256 of what makes the scores: the metric's weights, its numbers, its source and the library's version."""
+    """SHA-256 of what makes the scores: weights, the numbers beside them, and what two probe pictures get.
+
+    The probes tell a change of code that changes scores from one that does not.
+    """
     digest = hashlib.sha256(f"{metric.card.name} {__version__}".encode())
-    digest.update(Path(inspect.getfile(type(metric))).read_bytes())
     digest.update(json.dumps(metric.weight_config(), sort_keys=True).encode())
     for key, value in metric.state_dict().items():
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    side = max(192, metric.card.min_size)
+    ramp = torch.linspace(0, 1, side)
+    probe = (ramp[:, None] * ramp + torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))) / 2
+    with torch.inference_mode():
+        scores = [metric(light * probe.to(metric.device)).item() for light in (1.0, 0.1)]
+    digest.update(" ".join(f"{score:.4g}" for score in scores).encode())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,18 +120,26 @@ def test_an_interrupted_run_goes_on_and_a_second_one_reads(table, own_cache, mon
     monkeypatch.setattr(
         "lowlight_iqa.metrics.contrast.Contrast.score_batch", lambda self, x: calls.append(1) or real(self, x)
     )
+    probes = 2  # of the fingerprint
     assert str(run(table)) == str(whole)
-    assert len(calls) == SCENES * EACH - kept.count("\n")
+    assert len(calls) == probes + SCENES * EACH - kept.count("\n")
+    calls.clear()
     assert str(run(table)) == str(whole)
-    assert len(calls) == SCENES * EACH - kept.count("\n")
+    assert len(calls) == probes
 
 
-def test_other_weights_and_other_pictures_are_scored_anew(table, tmp_path):
+def test_other_weights_other_code_and_other_pictures_are_scored_anew(tmp_path, monkeypatch):
     metric = lowlight_iqa.create_metric("brisque")
     before = fingerprint(metric)
-    assert before == fingerprint(lowlight_iqa.create_metric("brisque"))
+    metric.card = replace(metric.card, blind_spots="a card may say more without a new run")
+    assert fingerprint(metric) == before == fingerprint(lowlight_iqa.create_metric("brisque"))
     next(iter(metric.state_dict().values())).add_(1)
     assert fingerprint(metric) != before
+    contrast = lowlight_iqa.create_metric("contrast")
+    before = fingerprint(contrast)
+    real = contrast.score_batch
+    monkeypatch.setattr(contrast, "score_batch", lambda x: 1.01 * real(x))
+    assert fingerprint(contrast) != before
     paths = [tmp_path / f"{k}.png" for k in range(3)]
     for k, path in enumerate(paths):
         Image.fromarray(np.full((40, 40, 3), 60 * k, np.uint8)).save(path)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import math
 import platform
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from measures import pairs, speed
 from tqdm import tqdm
 
 import lowlight_iqa
@@ -53,21 +53,7 @@ def main() -> None:
         print(lowlight_iqa.evaluate(metric, "biq2021", args.data / "biq2021", progress=True), end="\n\n")
     for measure in (pairs, ladder, heads):
         print(measure(metric, args.data)[1], end="\n\n")
-    print(speed(metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights))
-
-
-def pairs(metric: Leiq, data: Path) -> tuple[list[float], str]:
-    """LOL: the dark picture below its normal-light picture; how many of how many."""
-    lines = ["| LOL pairs | dark below normal | mean score, dark | normal |", "|---|---|---|---|"]
-    right = total = 0
-    for part in ("eval15", "train"):
-        low, high = (
-            np.array([metric(path).item() for path in sorted((data / "lol" / part / kind).iterdir())])
-            for kind in ("low", "high")
-        )
-        right, total = right + int((low < high).sum()), total + len(low)
-        lines.append(f"| {part} | {(low < high).sum()} of {len(low)} | {low.mean():.2f} | {high.mean():.2f} |")
-    return [right, total], "\n".join(lines)
+    print(speed("leiq", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights))
 
 
 @torch.inference_mode()
@@ -136,17 +122,6 @@ def explain(metric: Leiq, pictures: Sequence[np.ndarray]) -> np.ndarray:
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     mos, attributes, _ = metric.explain_batch(batch)
     return torch.stack([mos, *attributes.values()], 1).numpy()
-
-
-def speed(metric: Leiq, path: Path, weights: str | None) -> str:
-    """Making the metric and scoring one 600x400 picture."""
-    start = time.perf_counter()
-    lowlight_iqa.create_metric("leiq", weights=weights)
-    made = time.perf_counter()
-    with torch.inference_mode():
-        metric(path)
-    scored = time.perf_counter()
-    return f"create_metric {made - start:.2f} s, one 600x400 picture from its file {scored - made:.3f} s."
 
 
 if __name__ == "__main__":

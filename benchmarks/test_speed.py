@@ -4,8 +4,8 @@
 
 Writes docs/benchmarks.md and benchmarks/speed.json. Times are medians; memory is what the peak of the process grows by
 over the loaded metric. Peers that are not installed are named and left out. piq and pyiqa download the parameters of
-their metrics; here they are handed ours, which are the same numbers. Under pytest nothing is asserted of the machine, only that
-every measurement runs and that both libraries judge alike.
+their metrics; here they are handed ours, which are the same numbers. Under pytest nothing is asserted of the machine,
+only that every measurement runs and that both libraries judge alike.
 """
 
 from __future__ import annotations

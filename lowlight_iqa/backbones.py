@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -46,6 +48,17 @@ def import_timm() -> Any:
     """The timm module."""
     import_torchvision()
     return importlib.import_module("timm")
+
+
+def siglip_tower(name: str) -> nn.Module:
+    """A SigLIP vision tower of timm, pooled by attention, on the meta device: weights are to be assigned to it.
+
+    Drawing 428 million numbers to be overwritten would take longer than reading them from disk.
+    """
+    timm = import_timm()
+    with torch.device("meta"):
+        tower: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="map")
+    return tower
 
 
 class CompactTrunk(nn.Module):
@@ -89,18 +102,30 @@ class CompactTrunk(nn.Module):
 
 
 class Depthwise(nn.Conv2d):
-    """A depthwise convolution, in float32 under autocast too: on CPUs its backward pass in bfloat16 is far slower."""
+    """A depthwise convolution, in float32 under autocast too: on CPUs its backward pass in bfloat16 is far slower.
+
+    Where the convolution it was made from (see ``of``) has no padding of its own it pads as TensorFlow's "SAME" does,
+    which the trunk was trained with.
+    """
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> nn.Conv2d:
+        """The same convolution as one of this class, if it is depthwise."""
+        if conv.groups > 1:
+            conv.__class__ = cls
+        return conv
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.to(self.weight.dtype))
-
-
-def _in_float32(conv: nn.Conv2d) -> nn.Conv2d:
-    if conv.groups > 1:
-        conv.__class__ = Depthwise
-    return conv
+            x = input.to(self.weight.dtype)
+            if self.padding == (0, 0):
+                down, across = (
+                    max(0, (math.ceil(n / s) - 1) * s + k - n)
+                    for n, s, k in zip(x.shape[2:], self.stride, self.kernel_size, strict=True)
+                )
+                x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
+            return super().forward(x)
 
 
 def _fold_batch_norms(root: nn.Module) -> None:
@@ -111,7 +136,7 @@ def _fold_batch_norms(root: nn.Module) -> None:
             if isinstance(child, nn.Conv2d):
                 conv_name = name
             elif isinstance(child, nn.BatchNorm2d):
-                setattr(parent, conv_name, _in_float32(fuse_conv_bn_eval(getattr(parent, conv_name), child)))
+                setattr(parent, conv_name, Depthwise.of(fuse_conv_bn_eval(getattr(parent, conv_name), child)))
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
 
 

@@ -26,8 +26,13 @@ class Card:
     blind_spots: str = ""  # what it is known to judge wrongly
     preprocessing: str = "none"
     trained_on: str = ""
+    datasets: tuple[str, ...] = ()  # their names alone
+    base_model: str = ""  # what training started from, as the Hub names it
     weights: str = ""  # file under lowlight_iqa/weights, or "" for none
     sha256: str = ""  # of that file
+    hub: str = ""  # of weights that are not bundled: owner/repo@<40-hex commit>
+    checkpoint: str = ""  # the authors' file that `lowlight-iqa convert` takes, with * for what differs between splits
+    origin: str = ""  # of weights that are neither: where they come from and the command that installs them
     reached: Mapping[str, str] = field(
         default_factory=lambda: MappingProxyType({})
     )  # measured figures, protocol included
@@ -49,8 +54,10 @@ class Card:
             + ("; and the dark input as reference" if self.needs_reference else ""),
             "preprocessing": self.preprocessing,
             "trained on": self.trained_on,
+            "base model": self.base_model,
             "license": self.license + ("" if self.commercial else " (not for commercial use)"),
-            "weights": f"{self.weights}, sha256 {self.sha256}" if self.weights else "",
+            "weights": f"{self.weights}, sha256 {self.sha256}" if self.weights else self.hub or self.origin,
+            "checkpoint": self.checkpoint,
             **{f"reached: {what}": figure for what, figure in self.reached.items()},
         }
         body = "\n".join(f"  {key}: {value}" for key, value in rows.items() if value)

@@ -7,10 +7,10 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import __version__
 from .images import SUFFIXES, read_image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "lowlight-iqa"
 Subparsers = Any  # argparse keeps the type of add_subparsers() private
+R = TypeVar("R")  # a recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of a file's name
     try:
-        args = build_parser().parse_args(argv)
+        argv = sys.argv[1:] if argv is None else argv
+        args = build_parser(recipes="train" in argv).parse_args(argv)
         status = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -49,13 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(status)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def build_parser(recipes: bool = True) -> argparse.ArgumentParser:
+    """The whole command line; without the training recipes, which take a second to import, it is quicker."""
     parser = _Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_score, add_list, add_card, add_train, add_evaluate):
+    for add in (add_score, add_list, add_card, add_convert, add_fetch, add_push, add_evaluate):
         add(subparsers)
+    add_train(subparsers, recipes)
     return parser
 
 
@@ -116,6 +119,7 @@ class _Entry:
         for name, result in self.results.items():
             cells[name] = f"{result.score:.6g}"
             cells |= {f"{name}.{key}": f"{value:.6g}" for key, value in result.attributes.items()}
+            cells |= {f"{name}.{key}.uncalibrated": f"{value:.6g}" for key, value in result.uncalibrated.items()}
         return cells
 
 
@@ -136,7 +140,9 @@ def add_score(subparsers: Subparsers) -> None:
         metavar="NAME",
         help="may be repeated, or NAME,NAME (default: leiq)",
     )
-    parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones, for a single metric")
+    parser.add_argument(
+        "--weights", metavar="DIR", help="or hf://owner/repo@COMMIT, instead of its own, for a single metric"
+    )
     parser.add_argument(
         "--reference",
         metavar="PATH",
@@ -213,18 +219,19 @@ def _results(path: Path, metrics: Sequence[Metric], reference: Path | None, attr
     from .metric import Assessment
 
     device = metrics[0].device
-    picture = read_image(path).to(device)
+    picture = read_image(path)
     dark = None
     if reference is not None:
         dark = read_image(reference / path.name if reference.is_dir() else reference).to(device)
     results = {}
     for metric in metrics:
+        x = metric.prepare(picture).to(device)
         if metric.card.needs_reference:
-            results[metric.card.name] = Assessment(metric(picture, reference=dark).item())
+            results[metric.card.name] = Assessment(metric(x, reference=dark).item())
         elif attributes:
-            results[metric.card.name] = metric.assess(picture)
+            results[metric.card.name] = metric.assess(x)
         else:
-            results[metric.card.name] = Assessment(metric(picture).item())
+            results[metric.card.name] = Assessment(metric(x).item())
     return results
 
 
@@ -262,6 +269,8 @@ def _json(entry: _Entry) -> dict[str, Any]:
         facts[name] = {"score": result.score}
         if result.attributes:
             facts[name]["attributes"] = dict(result.attributes)
+        if result.uncalibrated:
+            facts[name]["uncalibrated"] = dict(result.uncalibrated)
         if result.description:
             facts[name]["description"] = result.description
     return facts
@@ -305,45 +314,160 @@ def run_card(args: argparse.Namespace) -> int:
     return 0
 
 
+# convert
+
+
+def add_convert(subparsers: Subparsers) -> None:
+    """Declare ``convert``."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="make weights of the authors' checkpoints",
+        description="Make weights of an authors' checkpoint, or of the splits in a folder. No code in it is run.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the metric, such as leiq-b16")
+    parser.add_argument("source", metavar="FILE_OR_FOLDER", type=Path, help="a .pth, or the folder of a model's splits")
+    parser.add_argument(
+        "--mat",
+        metavar="FILE_OR_FOLDER",
+        type=Path,
+        help="predictions and labels that the scale is fitted to (default: the .mat beside each .pth)",
+    )
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("-o", "--out", type=Path, metavar="DIR", help="for --weights DIR")
+    place.add_argument("--install", action="store_true", help="for the metric's bare name")
+    parser.set_defaults(run=run_convert)
+
+
+def run_convert(args: argparse.Namespace) -> int:
+    """Convert, and print the directory of the result."""
+    from .convert import convert
+    from .weights import store_dir
+
+    print(convert(args.name, args.source, store_dir(args.name) if args.install else args.out, args.mat))
+    return 0
+
+
 # train
 
 
-def add_train(subparsers: Subparsers) -> None:
-    """Declare ``train``; every number of the recipe is an option."""
-    from dataclasses import fields
-
-    from .training.leiq import Recipe
-
+def add_train(subparsers: Subparsers, recipes: bool) -> None:
+    """Declare ``train`` and, if ``recipes``, what can be trained."""
     parser = subparsers.add_parser(
         "train",
         help="train a metric",
         description="Train a metric; works unchanged under torchrun. The result is a directory for --weights.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("recipe", choices=("leiq",), help="what to train")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the BIQ2021 folder")
+    chosen = parser.add_subparsers(title="recipes", metavar="RECIPE", required=True)
+    if recipes:
+        add_train_leiq(chosen)
+        add_train_iaca(chosen)
+
+
+def add_train_leiq(subparsers: Subparsers) -> None:
+    """Declare ``train leiq``."""
+    from .training.leiq import Recipe, train_leiq
+
+    def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
+        clean = list(find_pictures(args.clean))
+        return train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
+
+    parser = add_recipe(subparsers, "leiq", Recipe, train)
     parser.add_argument(
         "--clean", type=Path, action="append", default=[], metavar="DIR", help="folder of more clean pictures"
     )
+
+
+def add_train_iaca(subparsers: Subparsers) -> None:
+    """Declare ``train iaca``."""
+    from .training.iaca import Recipe, train_iaca
+
+    def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
+        return train_iaca(args.data, args.out, recipe, resume=args.resume, device=device)
+
+    add_recipe(subparsers, "iaca", Recipe, train)
+
+
+def add_recipe(
+    subparsers: Subparsers,
+    name: str,
+    recipe: Callable[..., R],
+    train: Callable[[argparse.Namespace, R, str], Path],
+) -> argparse.ArgumentParser:
+    """Declare a recipe, a dataclass: every number of it is an option. ``train`` is given the options and the device."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=f"train {name} on BIQ2021",
+        description=f"Train {name} on BIQ2021 and print the directory of the result.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the BIQ2021 folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="log, checkpoint and result")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     add_device(parser)
-    for item in fields(Recipe):
-        parser.add_argument(f"--{item.name.replace('_', '-')}", type=type(item.default), default=item.default)
-    parser.set_defaults(run=run_train)
+    defaults = asdict(recipe())  # type: ignore[call-overload]
+    for field_name, value in defaults.items():
+        kind: dict[str, Any] = {"type": type(value)}
+        if isinstance(value, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif isinstance(value, tuple):
+            kind = {"type": type(value[0]), "nargs": "+"}
+        parser.add_argument(f"--{field_name.replace('_', '-')}", default=value, help="(of the recipe)", **kind)
+
+    def run(args: argparse.Namespace) -> int:
+        given = {key: getattr(args, key) for key in defaults}
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        print(train(args, recipe(**given), pick_device(args.device)))
+        return 0
+
+    parser.set_defaults(run=run)
+    return parser
 
 
-def run_train(args: argparse.Namespace) -> int:
-    """Train and print the directory of the result."""
-    from dataclasses import fields
+# fetch
 
-    from .training.leiq import Recipe, train_leiq
 
-    recipe = Recipe(**{item.name: getattr(args, item.name) for item in fields(Recipe)})
-    clean = list(find_pictures(args.clean))
-    device = pick_device(args.device)
-    directory = train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
-    print(directory)
+def add_fetch(subparsers: Subparsers) -> None:
+    """Declare ``fetch``."""
+    parser = subparsers.add_parser(
+        "fetch",
+        help="download weights",
+        description="Download weights into the cache, or copy them to a directory for a machine without a network, "
+        "check their hashes and print where they are.",
+    )
+    parser.add_argument("what", metavar="NAME", help="a metric, or hf://owner/repo@COMMIT")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="for create_metric(..., weights=DIR)")
+    parser.set_defaults(run=run_fetch)
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """Download, check and print the place."""
+    from .weights import fetch
+
+    print(fetch(args.what, args.to))
+    return 0
+
+
+# push
+
+
+def add_push(subparsers: Subparsers) -> None:
+    """Declare ``push``."""
+    parser = subparsers.add_parser(
+        "push",
+        help="upload weights to the Hugging Face Hub",
+        description="Check weights, upload them and print the pinned name to load them by.",
+    )
+    parser.add_argument("directory", metavar="DIR", type=Path, help="as save_pretrained or train wrote it")
+    parser.add_argument("repo", metavar="OWNER/REPO", help="made if it does not exist")
+    parser.add_argument("--private", action="store_true", help="make it private")
+    parser.set_defaults(run=run_push)
+
+
+def run_push(args: argparse.Namespace) -> int:
+    """Check, upload and print ``hf://owner/repo@<commit>``."""
+    from .weights import push
+
+    print(push(args.directory, args.repo, private=args.private))
     return 0
 
 

@@ -31,10 +31,36 @@ def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
     With z-scores p, t and their correlation rho it is half of mean((p - t)^2) / 4 + mean((rho p - t)^2) / 4, in closed
     form (1 - rho) / 4 + (1 - rho^2) / 8. It is blind to scale and offset: a head trained by it needs a mapping.
 
-    Source: LEIQ-Assessor (arXiv 2606.29752), composite PLCC loss, as in the authors' MinimalisticVQA.
+    Source: LEIQ-Assessor (arXiv 2606.29752), composite PLCC loss, as in the authors' MinimalisticVQA. The loss that
+    LinearityIQA (Li et al., ACM MM 2020) and IACA call "linearity", both of its terms weighted alike, is the same.
     """
     rho = correlation(prediction, target)
     return (1 - rho) / 4 + (1 - rho * rho) / 8
+
+
+def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
+    """Norm-in-norm loss of two vectors (N,): 0 where they agree up to scale and offset, at most 1.
+
+    Both are centered and divided by their q-norm; the loss is the p-norm of their difference, over what it cannot
+    pass, 2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p. A single pair has nothing to agree on: 0.
+
+    Source: Li et al., ACM MM 2020 (LinearityIQA), section 3; IACA (arXiv 2302.11464) uses p = 1, q = 2.
+
+    Raises:
+        ValueError: unlike shapes, or no vectors.
+    """
+    if prediction.shape != target.shape or prediction.ndim != 1 or not len(prediction):
+        raise ValueError(
+            f"the loss needs two vectors of one length: not {tuple(prediction.shape)} and {tuple(target.shape)}"
+        )
+
+    def normalized(x: Tensor) -> Tensor:
+        x = x - x.mean()
+        return x / (torch.linalg.vector_norm(x, q) + 1e-8)  # type: ignore[no-any-return]
+
+    bound = 2 ** max(1, 1 / q) * len(target) ** max(0, 1 / p - 1 / q)
+    distance = normalized(prediction) - normalized(target.to(prediction.dtype))
+    return (torch.linalg.vector_norm(distance, p) / bound) ** p  # type: ignore[no-any-return]
 
 
 def order_loss(scores: Tensor, margin: float) -> Tensor:

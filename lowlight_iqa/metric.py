@@ -24,6 +24,7 @@ class Assessment:
 
     score: float  # on the metric's card.score_range
     attributes: Mapping[str, float] = field(default_factory=dict)  # 1 (bad) to 5 (good); empty where there are none
+    uncalibrated: Mapping[str, float] = field(default_factory=dict)  # on no known scale: larger is better, no more
     description: str = ""  # the same in a sentence
     map: Tensor | None = None  # (H, W), where the metric has one
 
@@ -34,6 +35,8 @@ class Metric(nn.Module, ABC):
     A subclass implements ``score_batch`` and keeps the contract that tests/test_contract.py derives from the
     registry. Parameters are frozen and the module stays in evaluation mode whatever its parent does.
     """
+
+    uncalibrated: frozenset[str] = frozenset()  # those attributes of explain_batch that are on no known scale
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -48,6 +51,14 @@ class Metric(nn.Module, ABC):
     def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """Scores (N,), attributes {name: (N,)} and maps (N, H, W) or None, for ``assess``."""
         return self.score_batch(x), {}, None
+
+    def prepare(self, picture: Tensor) -> Tensor:
+        """What is scored of a picture (3, H, W) that was read from a file, a PIL image or an array: all of it.
+
+        A metric whose reference implementation works on 8-bit pictures does so here. A caller's tensors are scored as
+        they are.
+        """
+        return picture
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +132,7 @@ class Metric(nn.Module, ABC):
                 raise ValueError(f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}")
             x = picture
         else:
-            x = read_image(picture).to(self.device)
+            x = self.prepare(read_image(picture)).to(self.device)
         return check_batch(x, self.card.min_size, self.device)
 
     def loss(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
@@ -143,10 +154,11 @@ class Metric(nn.Module, ABC):
             img = img[0]
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
             score, attributes, maps = self.explain_batch(self._single(img))
-        values = {name: value.item() for name, value in attributes.items()}
+        values = {name: value.item() for name, value in attributes.items() if name not in self.uncalibrated}
         return Assessment(
             score=score.item(),
             attributes=values,
+            uncalibrated={name: attributes[name].item() for name in attributes if name in self.uncalibrated},
             description=self.describe(score.item(), values),
             map=None if maps is None else maps[0],
         )

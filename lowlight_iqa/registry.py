@@ -110,8 +110,9 @@ def create_metric(
     Args:
         name: one of ``list_metrics()``.
         device: where it computes; pictures given as files or arrays are scored there.
-        weights: instead of the bundled ones, a directory written by ``save_pretrained`` or ``lowlight-iqa
-            train``, or ``hf://owner/repo@<40-hex commit>``. A path never touches the network.
+        weights: instead of the metric's own (bundled, installed in the local store, or its pinned Hub repository), a
+            directory written by ``save_pretrained`` or ``lowlight-iqa train``, which never touches the network, or
+            ``hf://owner/repo@<40-hex commit>``.
         as_loss: return a module whose forward is ``metric.loss`` instead.
 
     Raises:

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import socket
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import hub
 from .card import Card
+from .hub import WeightsNotFound as WeightsNotFound
 
 if TYPE_CHECKING:
     from .metric import Metric
 
-CONNECT = 2.0  # seconds to wait for the Hub
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, README, LICENSE = FILES = "model.safetensors", "config.json", "README.md", "LICENSE"
 BUNDLED = Path(__file__).parent / "weights"
-_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 
-
-class WeightsNotFound(OSError):  # noqa: N818  (a state of affairs to remedy, named as users look for it)
-    """The weights are not at hand; the message names the file, where it comes from and how to install it."""
+T = TypeVar("T")
 
 
 class _DamagedError(ValueError):
@@ -50,70 +50,208 @@ def load(card: Card, source: str | Path | None = None) -> Loaded:
 
     Args:
         card: the registered card.
-        source: None for the bundled file; a directory written by ``save_pretrained``; or
-            ``hf://owner/repo@<40-hex commit>``.
+        source: None for what the name stands for: the bundled file, else the directory in the local store, else the
+            card's pinned Hub repository. Or a directory written by ``save_pretrained``, which never touches the
+            network. Or ``hf://owner/repo@<40-hex commit>``, with ``/v0`` behind it for one of several splits.
 
     Raises:
         WeightsNotFound: nothing there.
         ValueError: a wrong hash, a pickle, weights of another metric, an unpinned Hub name.
     """
-    if source is None:
-        if not card.weights:
-            raise WeightsNotFound(f"no weights are published for {card.name!r}; give create_metric(..., weights=DIR)")
+    if source is None and card.weights:
         return _read(BUNDLED / card.weights, card.sha256, card)
-    if str(source).startswith("hf:"):
-        return _load_hub(card, str(source))
-    path = Path(source)
-    if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
-        raise ValueError(f"{path} is not safetensors; pickled checkpoints can run code and are not loaded")
-    path = path / WEIGHTS if path.suffix != ".safetensors" else path
-    return _load_files(card, path.parent / CONFIG, path)
+    source = find_source(card) if source is None else source
+    return _healed(source, partial(_load, card, source))
 
 
-def _load_hub(card: Card, source: str) -> Loaded:
+def splits(card: Card, source: str | Path | None = None) -> list[str | Path]:
+    """The sources that ``load`` takes, one for each split of a model that was trained on several.
+
+    Such a directory or repository holds a complete directory for each split; its own config.json lists them:
+    ``{"card": {...}, "splits": ["v0", "v1", ...]}``. Any other source is its own single split.
+
+    Args:
+        card: the registered card, of weights that are not bundled.
+        source: as for ``load``.
+    """
+    source = find_source(card) if source is None else source
+    config = _healed(source, partial(_read_config, source))
+    _check_name(config, card, source)
+    names = config.get("splits", [])
+    if not isinstance(names, list) or not all(re.fullmatch(r"[\w-]+", str(name)) for name in names):
+        raise ValueError(f"{source} lists splits that are no plain names of folders: {names}")
+    if missing := [name for name in names if not _on_hub(source) and not (Path(source) / name / CONFIG).is_file()]:
+        raise WeightsNotFound(f"{source} lacks {', '.join(missing)} of its {len(names)} splits; copy it anew")
+    return [f"{source}/{name}" if _on_hub(source) else Path(source) / name for name in names] or [source]
+
+
+def store_dir(name: str) -> Path:
+    """Where the weights of a metric are installed: ``$LOWLIGHT_IQA_HOME/name``, by default in ~/.cache/lowlight_iqa."""
+    home = os.environ.get("LOWLIGHT_IQA_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "lowlight_iqa") / name
+
+
+def find_source(card: Card) -> str | Path:
+    """What the bare name of a metric without bundled weights stands for: the local store, else the pinned repository.
+
+    Raises:
+        WeightsNotFound: neither is there.
+    """
+    stored = store_dir(card.name)
+    if (stored / CONFIG).is_file():
+        return stored
+    if card.hub:
+        return f"hf://{card.hub}"
+    origin = f"they come from {card.origin}" if card.origin else f"no weights are published for {card.name!r}"
+    raise WeightsNotFound(f"{stored / WEIGHTS} does not exist; {origin}; or give create_metric(..., weights=DIR)")
+
+
+def fetch(what: str, to: str | Path | None = None) -> Path:
+    """Download weights, if they are not at hand, check them and say where they are.
+
+    Args:
+        what: a metric's name, or ``hf://owner/repo@<40-hex commit>``.
+        to: a directory to copy them to, for ``create_metric(..., weights=to)`` elsewhere.
+
+    Raises:
+        WeightsNotFound: not to be had.
+        ValueError: damaged, even after a second download.
+    """
+    from .registry import create_metric, find
+
+    if what.startswith("hf:"):
+        source: str | Path = what
+        card = _card_of(what)
+    else:
+        card = find(what)[1]
+        if card.weights:
+            metric = create_metric(what)
+            return BUNDLED / card.weights if to is None else metric.save_pretrained(to)
+        source = find_source(card)
+    each = splits(card, source)
+    for split in each:
+        load(card, split)
+    if to is None:
+        return _file(source, CONFIG).parent
+    for place in dict.fromkeys([source, *each]):
+        folder = Path(to) if place == source else Path(to) / Path(place).name
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            with suppress(WeightsNotFound):  # README and LICENSE may be missing, and weights beside a list of splits
+                shutil.copyfile(_file(place, name), folder / name)
+    return Path(to)
+
+
+def push(directory: str | Path, repo: str, *, private: bool = False) -> str:
+    """Check weights as at every load and upload them to the Hub.
+
+    Args:
+        directory: what ``save_pretrained`` wrote.
+        repo: owner/repo; made if it does not exist.
+        private: make it private; by default as the owner's settings have it.
+
+    Returns:
+        ``hf://owner/repo@<40-hex commit>``, which ``create_metric(..., weights=)`` takes.
+
+    Raises:
+        WeightsNotFound, ValueError: the directory does not hold good weights.
+        OSError: the Hub cannot be reached or refuses.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise ValueError(f"{repo!r} is not the name of a repository; write owner/repo")
+    directory = Path(directory)
+    card = _card_of(directory)
+    each = splits(card, directory)
+    for split in each:
+        load(card, split)
+    folders = [Path(split).relative_to(directory) for split in dict.fromkeys([directory, *each])]
+    files = [(folder / name).as_posix() for folder in folders for name in FILES]
+    return hub.upload(directory, files, repo, private=private, message=f"Upload weights of {card.name}")
+
+
+def _on_hub(source: str | Path) -> bool:
+    return str(source).startswith("hf:")
+
+
+def _healed(source: str | Path, read: Callable[[bool], T]) -> T:
+    """``read(False)``; if that meets damage, ``read(True)``, which downloads a Hub's files once more."""
     try:
-        return _load_files(card, *_hub_files(source))
+        return read(False)
     except _DamagedError as damage:
+        if not _on_hub(source):
+            raise
         try:
-            anew = _hub_files(source, anew=True)
+            return read(True)
         except WeightsNotFound:
             raise damage from None
-        return _load_files(card, *anew)
 
 
-def _load_files(card: Card, config_path: Path, path: Path) -> Loaded:
-    facts = _read_config(config_path, card)
-    named = {f.name for f in fields(Card)}
-    unknown = sorted(set(facts) - named)
-    if unknown:
-        raise ValueError(f"{config_path} states facts that this version does not know: {', '.join(unknown)}")
-    try:
-        own = Card(**{**facts, "score_range": tuple(facts["score_range"]), "sees": tuple(facts["sees"])})
-    except (KeyError, TypeError) as error:
-        raise _DamagedError(f"{config_path} lacks facts of the card ({error}); save the metric again") from error
-    return _read(path, own.sha256, own)
+def _card_of(source: str | Path) -> Card:
+    """The registered card of the metric whose weights a source holds."""
+    from .registry import find
+
+    return find(_healed(source, partial(_read_config, source))["card"]["name"])[1]
 
 
-def _read_config(path: Path, card: Card) -> dict[str, Any]:
+def _file(source: str | Path, name: str, anew: bool = False) -> Path:
+    """One of ``FILES`` of a source."""
+    if _on_hub(source):
+        return hub.download(str(source), name, anew)
+    path = Path(source)
+    if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
+        raise ValueError(
+            f"{path} is not safetensors; pickled checkpoints can run code and are not loaded, "
+            "`lowlight-iqa convert` makes safetensors of the authors'"
+        )
+    if path.suffix != ".safetensors":
+        path = path / name
+    elif name != WEIGHTS:
+        path = path.with_name(name)
     if not path.is_file():
         raise WeightsNotFound(
-            f"{path} does not exist; weights for {card.name!r} are a directory with {WEIGHTS} and {CONFIG}, "
+            f"{path} does not exist; weights are a directory with {WEIGHTS} and {CONFIG}, "
             "as metric.save_pretrained(DIR) and `lowlight-iqa train` write it"
         )
+    return path
+
+
+def _load(card: Card, source: str | Path, anew: bool) -> Loaded:
+    config = _read_config(source, anew)
+    _check_name(config, card, source)
+    if config.get("splits"):
+        raise ValueError(f"{source} holds several splits; load one, such as {source}/{config['splits'][0]}")
+    facts: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in config["card"].items()}
+    unknown = sorted(set(facts) - {f.name for f in fields(Card)})
+    if unknown:
+        raise ValueError(f"{CONFIG} of {source} states facts that this version does not know: {', '.join(unknown)}")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))["card"]
-        name = facts["name"]
+        own = Card(**facts)
+    except TypeError as error:
+        raise _DamagedError(f"{CONFIG} of {source} lacks facts of the card ({error}); save the metric again") from error
+    return _read(_file(source, WEIGHTS, anew), own.sha256, own)
+
+
+def _read_config(source: str | Path, anew: bool) -> dict[str, Any]:
+    path = _file(source, CONFIG, anew)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["card"]["name"], str):
+            raise TypeError("its name is no string")
     except (ValueError, KeyError, TypeError) as error:
         raise _DamagedError(f"{path} is not a config of this library ({error}); save the metric again") from error
+    return dict(config)
+
+
+def _check_name(config: dict[str, Any], card: Card, source: str | Path) -> None:
+    name = config["card"]["name"]
     if name != card.name:
-        raise ValueError(f"{path.parent} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)")
-    return dict(facts)
+        raise ValueError(f"{source} holds weights of {name!r}, not of {card.name!r}; create_metric({name!r}, ...)")
 
 
 def _read(path: Path, sha256: str, card: Card) -> Loaded:
     if not path.is_file():
         raise WeightsNotFound(f"{path} is missing; install the package again or give create_metric(..., weights=DIR)")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = _digest(path)
     if found != sha256:
         raise _DamagedError(
             f"{path} is damaged or was exchanged: its sha256 is {found}, the card says {sha256}; get it anew"
@@ -131,53 +269,21 @@ def _read(path: Path, sha256: str, card: Card) -> Loaded:
     )
 
 
-def _hub_files(source: str, anew: bool = False) -> tuple[Path, Path]:
-    """Config and weights of ``hf://owner/repo@commit``: out of the cache offline, or downloaded."""
-    match = _HUB.fullmatch(source)
-    if match is None:
-        raise ValueError(
-            f"{source!r} does not name one set of weights for ever; write hf://owner/repo@<40-hex commit>, "
-            "the full commit hash from the repository's history (a branch or tag can move)"
-        )
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    repo, revision = match["repo"], match["revision"]
-    paths = []
-    for file in (CONFIG, WEIGHTS):
-        cached = None if anew else try_to_load_from_cache(repo, file, revision=revision)
-        if isinstance(cached, str):
-            paths.append(Path(cached))
-            continue
-        try:
-            _check_connection()
-            paths.append(Path(hf_hub_download(repo, file, revision=revision, force_download=anew)))
-        except Exception as error:  # the hub's client raises those of whatever it talks HTTP with
-            raise WeightsNotFound(
-                f"{file} of {repo} at revision {revision} is neither cached nor to be had "
-                f"({type(error).__name__}: {error}); on a machine with a network: "
-                f"`hf download {repo} {CONFIG} {WEIGHTS} --revision {revision} --local-dir DIR`, "
-                "then create_metric(..., weights=DIR)"
-            ) from error
-    return paths[0], paths[1]
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def _check_connection() -> None:
-    """Fail at once where there is no network: the hub's own client tries for 24 s.
-
-    Raises:
-        OSError: the Hub cannot be reached.
-    """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE or getproxies():  # the client refuses at once, or knows the way
-        return
-    place = urlsplit(constants.ENDPOINT)
-    port = place.port or (80 if place.scheme == "http" else 443)
-    socket.create_connection((place.hostname or "", port), timeout=CONNECT).close()
-
-
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], assign: bool = False) -> None:
     """Load a state dict whose keys and shapes must all match.
+
+    Args:
+        module: what is loaded.
+        tensors: its state dict.
+        assign: take the tensors themselves instead of copying them, as a module on the meta device needs it.
 
     Raises:
         ValueError: the message lists what is missing, unexpected or of another shape.
@@ -191,57 +297,49 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if own[key].shape != tensors[key].shape
     ]
     if wrong:
-        raise ValueError(f"these weights are of another architecture: {'; '.join(sorted(wrong)[:20])}")
-    module.load_state_dict(dict(tensors))
+        more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+        raise ValueError(f"these weights are of another architecture: {'; '.join(sorted(wrong)[:20])}{more}")
+    module.load_state_dict(dict(tensors), assign=assign)
 
 
 def serialize(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> bytes:
     """A safetensors file with the config in its header."""
-    return to_bytes(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        metadata={"config": json.dumps(config, sort_keys=True)},
-    )
+    return to_bytes(*_contents(tensors, config))
+
+
+def _contents(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    own = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return own, {"config": json.dumps(config, sort_keys=True)}
 
 
 def save(metric: Metric, directory: Path) -> Path:
-    """Write ``model.safetensors``, ``config.json`` and ``README.md`` (a Hub model card) for a metric."""
+    """Write ``model.safetensors``, ``config.json``, ``README.md`` (a Hub model card) and, if need be, ``LICENSE``."""
     tensors = metric.state_dict()
     if not tensors:
         raise ValueError(f"{metric.card.name} has no weights to save; it is made by its name alone")
-    content = serialize(tensors, metric.weight_config())
-    card = replace(metric.card, sha256=hashlib.sha256(content).hexdigest(), weights=WEIGHTS)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / WEIGHTS).write_bytes(content)
+    own, metadata = _contents(tensors, metric.weight_config())
+    save_file(own, directory / WEIGHTS, metadata)
+    card = replace(metric.card, sha256=_digest(directory / WEIGHTS), weights=WEIGHTS, hub="", origin="")
+    return _write_facts(card, directory)
+
+
+def save_splits(card: Card, directory: Path, names: Sequence[str]) -> Path:
+    """Write config.json and model card above the folders of splits that are saved already."""
+    return _write_facts(replace(card, weights="", sha256="", hub="", origin=""), directory, splits=list(names))
+
+
+def _write_facts(card: Card, directory: Path, **more: Any) -> Path:
     facts = {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(card).items()}
-    (directory / CONFIG).write_text(json.dumps({"card": facts}, indent=2) + "\n", encoding="utf-8")
-    (directory / "README.md").write_text(model_card(card), encoding="utf-8")
+    (directory / CONFIG).write_text(json.dumps({"card": facts, **more}, indent=2) + "\n", encoding="utf-8")
+    (directory / README).write_text(hub.model_card(card), encoding="utf-8")
+    if hub.license_metadata(card)["license"] == "other":
+        (directory / LICENSE).write_text(_license(card), encoding="utf-8")
     return directory
 
 
-def model_card(card: Card) -> str:
-    """The README of a saved metric."""
-    reached = "\n".join(f"- {what}: {figure}" for what, figure in card.reached.items()) or "- not measured"
-    return f"""---
-library_name: lowlight-iqa
-pipeline_tag: image-to-text
-tags: [image-quality-assessment, low-light, no-reference]
-license: other
-license_name: {json.dumps(card.license)}
----
-# {card.name}
-
-{card.summary}
-
-```python
-import lowlight_iqa
-metric = lowlight_iqa.create_metric("{card.name}", weights="PATH OR hf://owner/repo@<40-hex commit>")
-metric("night.jpg")
-```
-
-Source: {card.source}
-
-Trained on: {card.trained_on or "nothing"}
-
-Measured:
-{reached}
-"""
+def _license(card: Card) -> str:
+    """The license of a card, with the notice if it names one."""
+    notice = BUNDLED / f"NOTICE.{card.name}"
+    named = f"weights/{notice.name}" in card.license and notice.is_file()
+    return f"{card.name}: {card.license}\n" + (f"\n{notice.read_text(encoding='utf-8')}" if named else "")

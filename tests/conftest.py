@@ -8,6 +8,8 @@ import socket
 
 import pytest
 
+os.environ["LOWLIGHT_IQA_HOME"] = "/nowhere"  # what the user of this machine has installed is not tested
+
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 

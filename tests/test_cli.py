@@ -257,3 +257,23 @@ def test_a_reader_that_stops_reading():
     os.close(writer)
     assert run.stderr == b""
     assert run.returncode == 1
+
+
+# train
+
+
+def test_recipes_are_imported_for_training_alone():
+    code = (
+        "import sys; from lowlight_iqa.cli import main; main(['list']); "
+        "sys.exit(any(name.startswith('lowlight_iqa.training.') for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "word"), [([], "RECIPE"), (["nonsense"], "invalid choice: 'nonsense'")])
+def test_training_names_its_recipes(arguments, word, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["train", *arguments])
+    assert left.value.code == 2
+    assert word in capsys.readouterr().err

@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,7 @@ def test_the_card_is_complete(name):
     if card.weights:
         assert (BUNDLED / card.weights).is_file()
         assert len(card.sha256) == 64
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", card.hub or f"owner/repo@{'0' * 40}")
     if card.learned:
         assert card.trained_on or not card.weights
 

@@ -97,7 +97,7 @@ def _sha(content):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(WeightsNotFound, match=r"no weights are published for 'toy'.*weights=DIR"):
+    with pytest.raises(WeightsNotFound, match=r"toy.model\.safetensors does not exist; no weights.*'toy'.*weights=DIR"):
         load(CARD)
     with pytest.raises(WeightsNotFound, match=r"nowhere.config\.json does not exist"):
         load(CARD, tmp_path / "nowhere")
@@ -150,6 +150,7 @@ def edit(saved, **facts):
         ({"mood": "good"}, "does not know: mood"),
         ({"summary": None}, "summary"),
         ({"score_range": None}, "score_range"),
+        ({"name": 3}, "no string"),
         ({"sha256": "0" * 64}, "sha256"),
     ],
 )
@@ -189,7 +190,7 @@ def test_keys_and_shapes_must_match(metric):
         assert torch.equal(metric.layer.bias, before)
 
 
-# The Hub
+# The Hub's cache, and no Hub: test_hub.py has one
 
 
 @pytest.fixture
@@ -206,27 +207,11 @@ def fill(cache, saved):
     return snapshot
 
 
-@pytest.fixture
-def downloads(monkeypatch, saved, cache):
-    """A fake Hub; the list of files that were fetched from it."""
-    fetched = []
-
-    def download(repo, file, revision, force_download=False):
-        assert (repo, revision) == (REPO, COMMIT)
-        path = cache / "snapshots" / COMMIT / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(saved / file, path)
-        fetched.append((file, force_download))
-        return str(path)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    return fetched
-
-
 @pytest.mark.parametrize(
     "source",
     [
         f"hf://{REPO}",
+        f"hf://{REPO}@{COMMIT}/../v0",
         f"hf://{REPO}@main",
         f"hf://{REPO}@v1.0",
         f"hf://{REPO}@{COMMIT[:7]}",
@@ -237,7 +222,7 @@ def downloads(monkeypatch, saved, cache):
     ],
 )
 def test_what_is_not_pinned_is_refused(source):
-    with pytest.raises(ValueError, match=r"hf://owner/repo@<40-hex commit>"):
+    with pytest.raises(ValueError, match=r"write hf://[\w./-]+/[\w.-]+@<40-hex commit>"):
         load(CARD, source)
 
 
@@ -252,36 +237,13 @@ def test_offline_and_not_cached_fails_at_once(cache, monkeypatch, offline):
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    assert huggingface_hub.hf_hub_download  # imports it: only what comes after is measured
     start = time.perf_counter()
     with pytest.raises(WeightsNotFound) as caught:
         load(CARD, f"hf://{REPO}@{COMMIT}")
     assert time.perf_counter() - start < 2
-    for word in (REPO, COMMIT, CONFIG, WEIGHTS, "hf download", "weights=DIR"):
+    for word in (REPO, COMMIT, CONFIG, "lowlight-iqa fetch", "weights=DIR"):
         assert word in str(caught.value)
-
-
-def test_a_download(metric, downloads):
-    assert same(metric, create_metric("toy", weights=f"hf://{REPO}@{COMMIT}"))
-    assert downloads == [(CONFIG, False), (WEIGHTS, False)]
-    create_metric("toy", weights=f"hf://{REPO}@{COMMIT}")
-    assert len(downloads) == 2
-
-
-@pytest.mark.parametrize("file", [WEIGHTS, CONFIG])
-def test_a_damaged_cache_is_healed_by_one_download(metric, saved, cache, downloads, file):
-    snapshot = fill(cache, saved)
-    content = (snapshot / file).read_bytes()
-    (snapshot / file).write_bytes(content[: len(content) // 2])
-    assert same(metric, create_metric("toy", weights=f"hf://{REPO}@{COMMIT}"))
-    assert downloads == [(CONFIG, True), (WEIGHTS, True)]
-
-
-def test_damage_at_the_source_stays_an_error(saved, cache, downloads):
-    content = (saved / WEIGHTS).read_bytes()
-    (saved / WEIGHTS).write_bytes(content[:-1] + b"?")
-    with pytest.raises(ValueError, match="sha256"):
-        load(CARD, f"hf://{REPO}@{COMMIT}")
-    assert [forced for _, forced in downloads] == [False, False, True, True]
 
 
 def test_a_damaged_cache_without_a_network(saved, cache):
@@ -291,9 +253,8 @@ def test_a_damaged_cache_without_a_network(saved, cache):
         load(CARD, f"hf://{REPO}@{COMMIT}")
 
 
-def test_weights_of_another_metric_are_not_fetched_again(saved, cache, downloads):
+def test_weights_of_another_metric_are_not_fetched_again(saved, cache):
     edit(saved, name="other")
     fill(cache, saved)
     with pytest.raises(ValueError, match="'other'"):
         load(CARD, f"hf://{REPO}@{COMMIT}")
-    assert downloads == []

@@ -85,6 +85,13 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
+def sentence(attributes: Mapping[str, float]) -> str:
+    """All six attributes, on 1..5, in words."""
+    word = {name: words[min(2, max(0, int((attributes[name] - 1) / (4 / 3))))] for name, words in WORDS.items()}
+    *listed, nature = word.values()
+    return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."
+
+
 @register(
     Card(
         name="leiq",
@@ -92,7 +99,8 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
         source="LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; heads and loss as published, trunk EfficientNet-Lite",
         lower_better=False,
         score_range=(0.0, 10.0),
-        license="research use; training data without a stated licence (BIQ2021); trunk Apache-2.0",
+        license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0; notice in "
+        "weights/NOTICE.leiq",
         learned=True,
         commercial=False,
         sees=("exposure", "noise"),
@@ -103,10 +111,12 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
         trained_on="2,445 pictures of BIQ2021's training list with people's scores (MOS); 800 groups of synthetic "
         "degradations of its clean pictures and of 22 LOL normal-light pictures (order of MOS; attributes); trunk "
         "EfficientNet-Lite1 from ImageNet",
+        datasets=("BIQ2021", "LOL"),
+        base_model="timm/tf_efficientnet_lite1.in1k",
         reached={
             "SRCC, BIQ2021 test split, 2000 pictures": "0.821 [0.804, 0.836]",
-            "PLCC (raw), BIQ2021 test split": "0.846 [0.830, 0.861]",
-            "SRCC, its 409 dark pictures (mean luma < 70)": "0.898 [0.873, 0.916]",
+            "PLCC (raw), BIQ2021 test split, 2000 pictures": "0.846 [0.830, 0.861]",
+            "SRCC, BIQ2021 test split, 409 dark pictures (mean luma < 70)": "0.898 [0.873, 0.916]",
             "LOL, dark picture below its normal-light one": "37 of 37 pairs",
             "score strictly falling over exposure x1, x0.5, x0.2, x0.1, x0.05": "94 of 100 pictures; light: 100",
             "SRCC of the attributes with their targets, 396 held-out degradations": "light 0.88, color 0.69, "
@@ -155,6 +165,4 @@ class Leiq(Metric):
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
         """A sentence in the five slots of MLE's descriptions, and one for detail."""
-        word = {name: words[min(2, max(0, int((attributes[name] - 1) / (4 / 3))))] for name, words in WORDS.items()}
-        *listed, nature = word.values()
-        return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."
+        return sentence(attributes)

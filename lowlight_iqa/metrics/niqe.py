@@ -19,7 +19,7 @@ from ..images import Picture
 from ..metric import Metric
 from ..registry import register
 from ..resample import imresize
-from ..weights import load
+from ..weights import load, load_strictly
 
 PATCH = 96
 SHARP = 0.75  # pristine patches are those with at least this share of the sharpest one's deviation
@@ -56,10 +56,9 @@ class NIQE(Metric):
         super().__init__(card)
         self.mean: Tensor
         self.covariance: Tensor
-        for name, shape in (("mean", (36,)), ("covariance", (36, 36))):
-            if name not in parameters or parameters[name].shape != shape:
-                raise ValueError(f"the parameters of {card.name} need {name!r} of shape {shape}")
-            self.register_buffer(name, parameters[name].float())
+        self.register_buffer("mean", torch.zeros(36))
+        self.register_buffer("covariance", torch.zeros(36, 36))
+        load_strictly(self, parameters)
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from ..backbones import load_imagenet
 from ..card import Card
-from ..correlation import fit_logistic, plcc, srcc
+from ..correlation import fit_logistic, srcc
 from ..data import biq2021
-from ..images import read_image
 from ..losses import order_loss, plcc_loss
-from ..metrics.leiq import SHORT_SIDE, TASKS, Leiq, LeiqNetwork, reduce
+from ..metrics.leiq import TASKS, Leiq, LeiqNetwork
 from ..registry import find
-from .degradations import ATTRIBUTES, RAMPS, Degradation, degrade, is_typical, mixture, render, to_uint8
+from .degradations import ATTRIBUTES, RAMPS, Degradation, degrade, is_typical, mixture, render
 from .loop import Ranks, Schedule, log, start_log, train
+from .pictures import Album, agreement, random_crop, to_tensor
 
 LEVELS = 6  # pictures of a group: the clean one and five degraded ones
 # By how much of the rated batch's deviation the next picture of a group must score lower. Where people may like the
@@ -68,32 +68,6 @@ class Group:
     kind: str  # name of a ramp, or "mixture"
     pictures: np.ndarray  # (LEVELS, H, W, 3) bytes, the clean one first
     targets: np.ndarray  # (LEVELS, 6) on 1..5
-
-
-class Album:
-    """Pictures by path, decoded once and kept as bytes."""
-
-    def __init__(self) -> None:
-        self._kept: dict[Path, np.ndarray] = {}
-
-    def __call__(self, path: Path) -> np.ndarray:
-        """(H, W, 3) bytes, the shorter side at most ``SHORT_SIDE``."""
-        if path not in self._kept:
-            self._kept[path] = to_uint8(reduce(read_image(path)[None], SHORT_SIDE)[0])
-        return self._kept[path]
-
-
-def to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Bytes (H, W, 3) of one size to a batch (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-
-
-def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A crop of at most ``size`` on a side, mirrored half of the time: neither changes the quality."""
-    height, width = picture.shape[:2]
-    top, left = (int(rng.integers(0, max(0, side - size) + 1)) for side in (height, width))
-    cut = picture[top : top + size, left : left + size]
-    return cut[:, ::-1] if rng.random() < 0.5 else cut
 
 
 def make_groups(clean: Sequence[Path], count: int, size: int, seed: int, album: Album) -> Iterable[Group]:
@@ -381,13 +355,8 @@ def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float],
     """
     rated, groups = material.checking, material.held
     shown = outputs(network, (to_tensor([material.album(item.path)]) for item in rated))
-    mos = np.array([item.mos for item in rated])
-    dark = np.array([item.dark for item in rated])
-    figures = {"srcc": srcc(shown["mos"], mos), "plcc": plcc(shown["mos"], mos)}
-    for name, part in (("dark", dark), ("bright", ~dark)):
-        if part.sum() > 2:
-            figures[f"srcc_{name}"] = srcc(shown["mos"][part], mos[part])
-    mappings = {"mos": list(fit_logistic(shown["mos"], 10 * mos, limits=(0, 10)))}
+    figures = agreement(shown["mos"], rated)
+    mappings = {"mos": list(fit_logistic(shown["mos"], [10 * item.mos for item in rated], limits=(0, 10)))}
 
     degraded = outputs(network, (to_tensor(list(group.pictures)) for group in groups))
     targets = np.concatenate([group.targets for group in groups])
@@ -411,5 +380,8 @@ def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",
         trained_on=f"{len(material.fitting)} pictures of BIQ2021's training list (MOS) and {recipe.degraded} groups of "
         f"degraded pictures (attributes); trunk EfficientNet-{recipe.trunk.capitalize()} from ImageNet",
+        license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0",
+        datasets=("BIQ2021",),
+        base_model=f"timm/tf_efficientnet_{recipe.trunk}.in1k",
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
     )

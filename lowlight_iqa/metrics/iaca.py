@@ -1,0 +1,166 @@
+"""IACA's method on a compact trunk: illumination weighs where to look, content decides which channels count.
+
+References:
+    IACA, IEEE TMM 2023, arXiv 2302.11464, code github.com/Baoliang93/IACA_For_Lowlight_IQA: two stages of the trunk are
+    weighted by a map made from the picture's brightest channel; each channel's mean, through a small network, gates its
+    deviation; three outputs under the norm-in-norm loss of LinearityIQA (Li et al., ACM MM 2020).
+    Here the trunk is EfficientNet-Lite instead of ResNeXt-101, and layer norm takes the place of batch norm.
+    The authors' own network is ``iaca-resnext101``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..card import Card
+from ..correlation import logistic
+from ..metric import Metric
+from ..registry import register
+from ..weights import load, load_strictly
+from .leiq import SHORT_SIDE, reduce
+
+TINY = 1e-12  # added to a variance: its root moves by less than 1e-6, and its slope stays finite
+
+
+def deviation(x: Tensor) -> Tensor:
+    """Population standard deviation (N, C) of maps (N, C, h, w) over their places.
+
+    It is var / sqrt(var + 1e-12): 0 on flat maps (1e-8 by rounding), within 4e-7 of sqrt(var), its gradient is finite.
+    """
+    flat = x.flatten(2)  # (N, C, h w)
+    variance = (flat - flat.mean(2, keepdim=True)).square().mean(2)
+    return variance / (variance + TINY).sqrt()
+
+
+def illumination_net() -> nn.Sequential:
+    """From the brightest channel (N, 1, h, w) to the weight of each place, at least 0 (IACA's getw5 and getw6)."""
+    return nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1), nn.ReLU())
+
+
+def gate_net(width: int) -> nn.Sequential:
+    """From the channels' means (N, C) to their gates in 0..1 (IACA's att6 and att7)."""
+    widths = (width, 256, 64, 256, width)
+    layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+    return nn.Sequential(*layers[:-1], nn.Sigmoid())
+
+
+class Tap(nn.Module):
+    """What is made of one stage of the trunk: 64 features and an output of their own.
+
+    Args:
+        width: channels of the stage.
+        illumination: weigh the places by illumination.
+        gating: gate the deviations by the means.
+    """
+
+    def __init__(self, width: int, illumination: bool, gating: bool) -> None:
+        super().__init__()
+        self.weigh = illumination_net() if illumination else None
+        self.gate = gate_net(width) if gating else None
+        self.reduce = nn.Sequential(  # IACA's dr6 and dr7, with layer norm
+            nn.Linear(width, 1024), nn.LayerNorm(1024),
+            nn.Linear(1024, 256), nn.LayerNorm(256),
+            nn.Linear(256, 64), nn.LayerNorm(64), nn.ReLU(),
+        )  # fmt: skip
+        self.output = nn.Linear(64, 1)
+        if self.weigh is not None:  # start at weight 1: a map that started at 0 everywhere would never learn
+            nn.init.normal_(self.weigh[2].weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.ones_(self.weigh[2].bias)  # type: ignore[arg-type]
+
+    def forward(self, stage: Tensor, brightest: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, 64) and output (N, 1) of a stage (N, C, h, w) and the brightest channel (N, 1, H, W)."""
+        if self.weigh is not None:
+            stage = stage * self.weigh(F.adaptive_max_pool2d(brightest, stage.shape[2:]))
+        pooled = deviation(stage)
+        if self.gate is not None:
+            pooled = pooled * self.gate(stage.mean((2, 3)))
+        features = self.reduce(pooled)
+        return features, self.output(features)
+
+
+class IacaNetwork(nn.Module):
+    """Trunk, taps and the output of all of them.
+
+    Args:
+        trunk: "lite0", "lite1" or "lite2".
+        taps: the trunk's stages that are looked at; 4 and 6 are the last ones at strides 16 and 32, as IACA's layer3
+            and layer4 are.
+        illumination: weigh places by illumination; off for the ablation.
+        gating: gate deviations by means; off for the ablation.
+    """
+
+    def __init__(
+        self, trunk: str = "lite1", taps: Sequence[int] = (4, 6), illumination: bool = True, gating: bool = True
+    ) -> None:
+        super().__init__()
+        from ..backbones import CompactTrunk
+
+        self.trunk = CompactTrunk(trunk)
+        if not taps or not set(taps) <= set(range(len(self.trunk.widths))):
+            raise ValueError(f"taps are stages of the trunk, 0 to {len(self.trunk.widths) - 1}, not {tuple(taps)}")
+        self.config = {"trunk": trunk, "taps": list(taps), "illumination": illumination, "gating": gating}
+        self.taps = nn.ModuleDict({str(tap): Tap(self.trunk.widths[tap], illumination, gating) for tap in taps})
+        self.output = nn.Linear(64 * len(taps), 1)
+
+    def forward(self, x: Tensor, half: bool = False) -> Tensor:
+        """Raw outputs (N, taps + 1) of pictures (N, 3, H, W) in [0, 1]: each tap's own, and last that of all.
+
+        They are on no particular scale. ``half`` is for training, see ``CompactTrunk``.
+        """
+        brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
+        stages = self.trunk(x, half)
+        features, outputs = zip(
+            *(tap(stages[int(place)].to(x.dtype), brightest) for place, tap in self.taps.items()), strict=True
+        )
+        return torch.cat([*outputs, self.output(torch.cat(features, 1))], 1)
+
+
+@register(
+    Card(
+        name="iaca",
+        summary="IACA's method on a compact trunk, of this project's own training; not the authors' checkpoint.",
+        source="IACA, IEEE TMM 2023, arXiv 2302.11464; pooling, outputs and loss as published, trunk EfficientNet-Lite "
+        "and layer norm instead of ResNeXt-101 and batch norm",
+        lower_better=False,
+        score_range=(0.0, 1.0),
+        license="research use; training data without a stated licence (BIQ2021); trunk Apache-2.0",
+        learned=True,
+        commercial=False,
+        preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
+    )
+)
+class Iaca(Metric):
+    """Score on BIQ2021's 0..1 (MOS, 1 is best) for pictures taken or enhanced in low light."""
+
+    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
+        loaded = load(card, weights)
+        super().__init__(loaded.card)
+        self.mapping: list[float] = loaded.config["mapping"]
+        self.network = IacaNetwork(**loaded.config["network"])
+        load_strictly(self, loaded.tensors)
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_network(cls, card: Card, network: IacaNetwork, mapping: Sequence[float]) -> Iaca:
+        """A metric around a trained network, for saving it; ``mapping`` is that of ``correlation.logistic``."""
+        metric = cls.__new__(cls)
+        Metric.__init__(metric, card)
+        metric.network, metric.mapping = network, list(mapping)
+        metric.eval().requires_grad_(False)
+        return metric
+
+    def weight_config(self) -> dict[str, Any]:
+        """Architecture and mapping."""
+        return {"network": self.network.config, "mapping": self.mapping}
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """MOS (N,) on 0..1."""
+        dtype = self.network.output.weight.dtype
+        return logistic(self.network(reduce(x.to(dtype), SHORT_SIDE))[:, -1], self.mapping)  # type: ignore[no-any-return]

@@ -494,6 +494,7 @@ def add_evaluate(subparsers: Subparsers) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw MOS against score with the fitted logistic")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--submission", type=Path, metavar="FILE", help="write the MLE challenge's result.json")
+    parser.add_argument("--draws", type=int, default=1000, help="resamples of each interval (default: 1000)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
     add_device(parser)
     parser.set_defaults(run=run_evaluate)
@@ -515,6 +516,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         weights=args.weights,
         device=pick_device(args.device),
         cache=args.cache,
+        draws=args.draws,
         progress=sys.stderr.isatty(),
     )
     if os.environ.get("RANK", "0") != "0":  # all processes know the result, one tells it

@@ -99,7 +99,8 @@ def fit_logistic(
         bounds = ([low, low, -np.inf, 1e-6], [high, high, np.inf, np.inf])  # type: ignore[assignment]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OptimizeWarning)  # of the covariance, which nobody asks for
+            for kind in (OptimizeWarning, RuntimeWarning):  # of the covariance, which nobody asks for
+                warnings.simplefilter("ignore", kind)
             found, _ = curve_fit(
                 lambda x, *b: logistic(x, b), s, y, p0=begin, bounds=bounds, jac=_slopes, maxfev=100_000
             )

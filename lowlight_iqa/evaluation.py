@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -42,7 +42,10 @@ from .data.rated import DARK
 from .images import read_image
 from .metric import Metric
 from .protocol import group_mean, random_splits
-from .registry import create_metric
+from .registry import create_metric, find
+
+if TYPE_CHECKING:
+    from .training.loop import Ranks
 
 BRIGHT = 140.0  # mean luma from which on a picture counts as bright
 MAPPED = "PLCC, logistic"
@@ -116,7 +119,8 @@ class Evaluation:
         """The figures as plain numbers, for JSON."""
 
         def plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
-            return {what: [figure.value, figure.low, figure.high] for what, figure in figures.items()}
+            numbers = {what: (figure.value, figure.low, figure.high) for what, figure in figures.items()}
+            return {what: [None if math.isnan(v) else v for v in values] for what, values in numbers.items()}
 
         return {
             "metric": self.card.name,
@@ -233,24 +237,26 @@ def evaluate(
         the main figures is fitted to the very pictures that they are of, as papers do.
 
     Raises:
-        ValueError: pictures that could not be scored, all of them named: no figure is given over the rest; a metric
-            that needs a reference; no such data set or split.
+        ValueError: pictures that could not be scored, which it names: no figure is given over the rest; a metric that
+            needs a reference; no such metric, data set or split.
         FileNotFoundError: the data set is not there or incomplete.
         WeightsNotFound: the weights are not at hand.
     """
-    if isinstance(metric, str):
-        metric = create_metric(metric, device=device, weights=weights)
-    elif weights is not None or device is not None:
+    from .training.loop import Ranks
+
+    if isinstance(metric, Metric) and (weights is not None or device is not None):
         raise ValueError("weights and device belong to a metric's name; this metric is made already")
-    if metric.card.needs_reference:
-        raise ValueError(f"{metric.card.name} compares with the dark input, which sets of rated pictures do not hold")
+    card = metric.card if isinstance(metric, Metric) else find(metric)[1]
+    if card.needs_reference:
+        raise ValueError(f"{card.name} compares with the dark input, which sets of rated pictures do not hold")
     if isinstance(dataset, str):
         if root is None:
             raise ValueError(f"give root, the folder that holds {dataset}")
         dataset = load(dataset, root, split)
-    rated = any(item.attributes for item in dataset.items)
-    entries = _score(metric, dataset.items, _cache_folder(cache), rated, progress)
-    return _measure(metric.card, dataset, entries, draws)
+    ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")  # before "cuda" is taken
+    if isinstance(metric, str):
+        metric = create_metric(metric, device=device, weights=weights)
+    return _measure(metric.card, dataset, _score(metric, dataset.items, _cache_folder(cache), ranks, progress), draws)
 
 
 def fingerprint(metric: Metric) -> str:
@@ -276,15 +282,11 @@ def _cache_folder(cache: str | Path | None) -> Path:
     return Path(cache or os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa")
 
 
-def _score(
-    metric: Metric, items: Sequence[Rated], cache: Path, attributes: bool, progress: bool
-) -> list[dict[str, Any]]:
-    """Score, mean luma and, where asked for, attributes of every picture; this process computes its share."""
+def _score(metric: Metric, items: Sequence[Rated], cache: Path, ranks: Ranks, progress: bool) -> list[dict[str, Any]]:
+    """Score, mean luma and, where people rated some, attributes of every picture; this process computes its share."""
     from tqdm import tqdm
 
-    from .training.loop import Ranks
-
-    ranks = Ranks.join(metric.device.type)
+    attributes = any(item.attributes for item in items)
     folder = cache / f"{metric.card.name}-{fingerprint(metric)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     known = _read_cache(folder)
@@ -301,7 +303,7 @@ def _score(
                     entry = _score_one(metric, path, attributes)
                     file.write(json.dumps({"picture": digest, **entry}) + "\n")
                     file.flush()
-                found[place] = entry
+                found[place] = entry if attributes else {**entry, "attributes": None}
             except (OSError, ValueError, torch.cuda.OutOfMemoryError) as error:
                 problems[place] = str(error) if str(path) in str(error) else f"{path}: {error}"
     if ranks.world > 1:

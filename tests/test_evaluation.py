@@ -149,6 +149,16 @@ def test_other_weights_other_code_and_other_pictures_are_scored_anew(tmp_path, m
     assert lowlight_iqa.evaluate("exposure", rated, draws=10).scores[0] != first[0]
 
 
+def test_what_the_cache_holds_changes_no_answer(table):
+    items = [Rated(item.path, item.mos) for item in load("csv", table).items]  # the same pictures without attributes
+    before = lowlight_iqa.evaluate("leiq", Dataset("plain", "all", items[:6]), draws=5)
+    attributed = Dataset("rated", "all", load("csv", table).items[:9])
+    assert lowlight_iqa.evaluate("leiq", attributed, draws=5).explained
+    after = lowlight_iqa.evaluate("leiq", Dataset("plain", "all", items[:12]), draws=5)
+    assert not after.explained
+    assert after.scores[:6] == pytest.approx(before.scores, abs=1e-5)
+
+
 def test_no_picture_is_dropped_from_a_figure(table, tmp_path):
     items = list(load("csv", table).items)
     bad = [tmp_path / "broken.png", tmp_path / "alpha.png"]

@@ -43,7 +43,7 @@ def main() -> None:
     for name in NAMES:
         try:
             load(name, args.data / name)
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             missing.append(name)
             continue
         found[name] = [evaluate(metric, name, args.data / name, progress=True) for metric in metrics.values()]
@@ -143,7 +143,7 @@ def details(name: str, results: list[Evaluation]) -> str:
     for row in published:
         plcc = row.get("mapped", row.get("plcc", ""))
         cells = [told(row.get("srcc", "")), told(plcc), told(row.get("rmse", ""))]
-        what = label(row).replace(f" {name}", "", 1)
+        what = label(row).replace(f" {name}", "", 1) + (", retrained" if row["how"] == "retrain" else "")
         lines.append(f"| {what} | {' | '.join(cells)} | {row['source']}; {row['protocol']} |")
     return "\n".join(lines)
 

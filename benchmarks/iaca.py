@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measures import pairs, ratings, scores_of, speed
+from measures import pairs, speed
 
 import lowlight_iqa
 from lowlight_iqa.correlation import plcc, srcc
-from lowlight_iqa.data import biq2021
+from lowlight_iqa.data import Dataset, biq2021
 
 DRAWS = 1000
 
@@ -36,25 +36,25 @@ def main() -> None:
     print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     rated = biq2021.read(args.data / "biq2021", "train" if args.held_out else "test")
     rated = [item for item in rated if biq2021.held_out(item)] if args.held_out else rated
-    title = f"BIQ2021 {'held-out pictures' if args.held_out else 'test split'}"
-    with torch.inference_mode():
-        metric = lowlight_iqa.create_metric("iaca", weights=args.weights)
-        ratings(scores_of(metric, rated), rated, title)
-        pairs(metric, args.data / "lol")
-        speed("iaca", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights)
-        if args.ablation:
-            ablation(args.ablation, rated, title)
+    chosen = Dataset("biq2021", "held-out pictures" if args.held_out else "test", rated)
+    metric = lowlight_iqa.create_metric("iaca", weights=args.weights)
+    print(lowlight_iqa.evaluate(metric, chosen, progress=True), end="\n\n")
+    print(pairs(metric, args.data)[1], end="\n\n")
+    print(speed("iaca", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights))
+    if args.ablation:
+        ablation(args.ablation, chosen)
 
 
-def ablation(directories: Sequence[str], rated: Sequence[biq2021.Rated], title: str) -> None:
+def ablation(directories: Sequence[str], chosen: Dataset) -> None:
     """One row for each directory; differences of SRCC are paired: both metrics on the same resampled pictures."""
-    labels, dark = np.array([item.mos for item in rated]), np.array([item.dark for item in rated])
+    labels, dark = np.array([item.mos for item in chosen.items]), np.array([item.dark for item in chosen.items])
     parts = (np.ones_like(dark), dark)
-    print(f"\n| {title} | SRCC | difference | dark pictures | difference | PLCC, raw |\n|---|---|---|---|---|---|")
+    print(f"\n| BIQ2021, {chosen.split} | SRCC | difference | dark pictures | difference | PLCC, raw |")
+    print("|---|---|---|---|---|---|")
     first = None
     for directory in directories:
         metric = lowlight_iqa.create_metric("iaca", weights=directory)
-        scores = scores_of(metric, rated)
+        scores = lowlight_iqa.evaluate(metric, chosen, draws=1, progress=True).scores
         first = scores if first is None else first
         cells = []
         for part in parts:

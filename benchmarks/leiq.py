@@ -1,7 +1,8 @@
-"""Everything that the card of ``leiq`` states, measured: ``python benchmarks/leiq.py --data DATA [--weights DIR]``.
+"""What the card of ``leiq`` states beside its agreement with people: ``python benchmarks/leiq.py --data DATA``.
 
-DATA holds ``biq2021`` (train.csv, test.csv, images) and ``lol`` (eval15, train; each with low and high).
-Prints Markdown.
+DATA holds ``biq2021`` (train.csv, test.csv, images) and ``lol`` (eval15, train; each with low and high). Prints
+Markdown; ``--skip-test`` leaves BIQ2021's test split alone, as while choosing. Each measurement takes a metric and DATA
+and returns the numbers that the card states, in its order, and their table.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measures import pairs, ratings, scores_of, speed
+from measures import pairs, speed
 from tqdm import tqdm
 
 import lowlight_iqa
@@ -48,21 +49,18 @@ def main() -> None:
     if not isinstance(metric, Leiq):
         raise SystemExit("leiq is not LEIQ's metric")
     print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    test = biq2021.read(args.data / "biq2021", "test")
-    with torch.inference_mode():
-        if not args.skip_test:
-            ratings(scores_of(metric, test), test)
-        pairs(metric, args.data / "lol")
-        validation = [item for item in biq2021.read(args.data / "biq2021", "train") if biq2021.held_out(item)]
-        well_exposed = sorted(i.path for i in test if 90 <= i.mean_luma <= 160 and i.mos >= 0.6)[:100]
-        ladder(metric, well_exposed)
-        clean = [item.path for item in validation if item.mos > Recipe.clean_mos]
-        heads(metric, [path for path in clean if is_typical(lowlight_iqa.read_image(path))])
-        speed("leiq", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights)
+    if not args.skip_test:
+        print(lowlight_iqa.evaluate(metric, "biq2021", args.data / "biq2021", progress=True), end="\n\n")
+    for measure in (pairs, ladder, heads):
+        print(measure(metric, args.data)[1], end="\n\n")
+    print(speed("leiq", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights))
 
 
-def ladder(metric: Leiq, paths: Sequence[Path]) -> None:
-    """Falling exposure, 8-bit: strictly falling score and light."""
+@torch.inference_mode()
+def ladder(metric: Leiq, data: Path) -> tuple[list[float], str]:
+    """Falling exposure, 8-bit, on well-exposed test pictures: strictly falling score, of how many; light."""
+    test = biq2021.read(data / "biq2021", "test")
+    paths = sorted(item.path for item in test if 90 <= item.mean_luma <= 160 and item.mos >= 0.6)[:100]
     falls = {"score": 0, "light": 0, "both": 0}
     means = np.zeros((2, len(LADDER)))
     for path in tqdm(paths, desc="exposures", disable=None):
@@ -74,13 +72,19 @@ def ladder(metric: Leiq, paths: Sequence[Path]) -> None:
         falls["light"] += falling[1]
         falls["both"] += all(falling)
         means += np.stack([mos.numpy(), attributes["light"].numpy()]) / len(paths)
-    print(f"Exposure {', '.join(f'x{step:g}' for step in LADDER)} on {len(paths)} well-exposed test pictures, strictly")
-    print(f"falling: score {falls['score']}, light {falls['light']}, both {falls['both']}.")
-    print(f"Mean score {np.round(means[0], 2)}, mean light {np.round(means[1], 2)}.\n")
+    steps = ", ".join(f"x{step:g}" for step in LADDER)
+    text = f"""Exposure {steps} on {len(paths)} well-exposed test pictures, strictly
+falling: score {falls["score"]}, light {falls["light"]}, both {falls["both"]}.
+Mean score {np.round(means[0], 2)}, mean light {np.round(means[1], 2)}."""
+    return [falls["score"], len(paths), falls["light"]], text
 
 
-def heads(metric: Leiq, clean: Sequence[Path]) -> None:
-    """Each head against its own target on mixtures, and every head against every single degradation."""
+@torch.inference_mode()
+def heads(metric: Leiq, data: Path) -> tuple[list[float], str]:
+    """Each head against its own target on mixtures (SRCC), and every head against every single degradation."""
+    held = [item for item in biq2021.read(data / "biq2021", "train") if biq2021.held_out(item)]
+    clean = [item.path for item in held if item.mos > Recipe.clean_mos]
+    clean = [path for path in clean if is_typical(lowlight_iqa.read_image(path))]
     rng = np.random.default_rng(7)
     outputs: list[np.ndarray] = []
     targets: list[list[float]] = []
@@ -95,17 +99,22 @@ def heads(metric: Leiq, clean: Sequence[Path]) -> None:
         for name, values in zip(RAMPS, after, strict=True):
             response[name] += (values - before) / len(clean)
     predicted, wanted = np.concatenate(outputs), np.array(targets)
-    print(f"Attribute heads on {len(wanted)} random degradations of {len(clean)} held-out clean pictures:\n")
-    print("| head | SRCC with its target | 95 % interval | PLCC |\n|---|---|---|---|")
+    lines = [f"Attribute heads on {len(wanted)} random degradations of {len(clean)} held-out clean pictures:", ""]
+    lines += ["| head | SRCC with its target | 95 % interval | PLCC |", "|---|---|---|---|"]
+    reached = []
     for place, name in enumerate(ATTRIBUTES):
         pair = predicted[:, place + 1], wanted[:, place]
+        reached.append(srcc(*pair))
         low, high = interval(srcc, *pair)
-        print(f"| {name} | {srcc(*pair):.3f} | {low:.3f} to {high:.3f} | {plcc(*pair):.3f} |")
-    print("\nMean change of each head from the clean picture to the strongest step of each single degradation:\n")
-    print("| degradation | " + " | ".join(TASKS) + " |\n|" + "---|" * (len(TASKS) + 1))
-    for name, change in response.items():
-        print(f"| {name} | " + " | ".join(f"{value:+.2f}" for value in change) + " |")
-    print()
+        lines.append(f"| {name} | {reached[-1]:.3f} | {low:.3f} to {high:.3f} | {plcc(*pair):.3f} |")
+    lines += [
+        "",
+        "Mean change of each head from the clean picture to the strongest step of each single degradation:",
+        "",
+    ]
+    lines += ["| degradation | " + " | ".join(TASKS) + " |", "|" + "---|" * (len(TASKS) + 1)]
+    lines += [f"| {name} | " + " | ".join(f"{v:+.2f}" for v in change) + " |" for name, change in response.items()]
+    return reached, "\n".join(lines)
 
 
 def explain(metric: Leiq, pictures: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,58 +1,49 @@
-"""BIQ2021 (Ahmed and Asif, 2022): 12,000 photographs with people's scores, 512x512 JPEG."""
+"""BIQ2021 (Ahmed and Asif, 2022): 12,000 photographs with people's scores, 512x512 JPEG.
+
+Layout: the authors' repository, nisarahmedrana/BIQ2021: ``Train (Images and MOS).csv`` and ``Test (Images and
+MOS).csv`` with the columns ``Image Name`` and ``MOS``, pictures in ``Images/``. Its ``Train.csv`` and ``Test.csv`` are
+another rating of the pictures and not read. Lists of one's own are read as well: ``train.csv`` and ``test.csv``
+(image, mos and, optionally, mean_luma) with ``images/``.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
+from .rated import Rated, complete, need, number, one_of, table
 
-@dataclass(frozen=True)
-class Rated:
-    """One picture with its mean opinion score."""
+__all__ = ["LAYOUT", "SPLITS", "Rated", "held_out", "read"]
 
-    path: Path
-    mos: float  # 0 to 1
-    mean_luma: float  # 0 to 255; nan where the list does not say
-
-    @property
-    def dark(self) -> bool:
-        """Mean luma below 70."""
-        return self.mean_luma < 70
+SPLITS = ("test", "train")
+LAYOUT = (
+    "Clone the repository nisarahmedrana/BIQ2021 (GitHub), so that the folder holds 'Train (Images and MOS).csv', "
+    "'Test (Images and MOS).csv' and Images/; or give train.csv, test.csv (image, mos, mean_luma) and images/"
+)
 
 
-def read(root: str | Path, split: str) -> list[Rated]:
-    """The pictures of a split, in the order of its list.
+def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
+    """The pictures of a split, in the order of its list; MOS on 0..1.
 
     Args:
-        root: folder with ``train.csv`` and ``test.csv`` (image, mos and, optionally, mean_luma) and ``images/``.
-        split: "train" or "test".
+        root: the authors' repository, or a folder with ``train.csv`` and ``test.csv`` and ``images/``.
+        split: "test" or "train".
+        pictures: False reads the labels alone.
 
     Raises:
         FileNotFoundError: the list or one of its pictures is missing; the message names it.
-        ValueError: the list has other columns.
+        ValueError: the list has other columns, or a score is none.
     """
     root = Path(root)
-    path = root / f"{split}.csv"
+    path = root / f"{one_of(split, SPLITS).capitalize()} (Images and MOS).csv"
+    folder, name, mos = root / "Images", "Image Name", "MOS"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; BIQ2021 is expected as train.csv, test.csv (image, mos, mean_luma) and images/"
-        )
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"image", "mos"} <= rows[0].keys():
-        raise ValueError(f"{path} must have the columns image and mos, and at least one row")
+        path, folder, name, mos = need(root / f"{split}.csv", LAYOUT), root / "images", "image", "mos"
     rated = [
-        Rated(root / "images" / row["image"], float(row["mos"]), float(row.get("mean_luma") or "nan")) for row in rows
+        Rated(folder / row[name], number(row[mos], f"{path}, {row[name]}"), float(row.get("mean_luma") or "nan"))
+        for row in table(path, (name, mos))
     ]
-    missing = [item.path.name for item in rated if not item.path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{root / 'images'} lacks {len(missing)} of {len(rated)} pictures of {path.name}, first {missing[0]}; "
-            "complete the data set, figures over a part of it are not comparable"
-        )
-    return rated
+    return complete(rated, path, LAYOUT) if pictures else rated
 
 
 def held_out(item: Rated, parts: int = 10) -> bool:

@@ -1,0 +1,44 @@
+"""Any rated pictures: a CSV file with the columns image, mos and, optionally, group, device, enhancer, description.
+
+``image`` is a path relative to the file's folder. Every column named ``attribute.NAME`` is taken as people's score of
+an aspect.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .rated import Rated, complete, need, number, one_of, table
+
+SPLITS = ("all",)
+LAYOUT = "Write a CSV file with the columns image and mos (and group, for pictures that show the same scene)"
+
+
+def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
+    """The pictures of the file ``root``, in its order.
+
+    Raises:
+        FileNotFoundError: the file or a picture is missing; the message names it.
+        ValueError: it lacks a column, or a score is none.
+    """
+    one_of(split, SPLITS)
+    path = need(Path(root), LAYOUT)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the CSV file itself, with the columns image and mos")
+    rated = [
+        Rated(
+            path.parent / row["image"],
+            number(row["mos"], f"{path}, {row['image']}"),
+            group=row.get("group") or "",
+            device=row.get("device") or "",
+            enhancer=row.get("enhancer") or "",
+            attributes={
+                key.removeprefix("attribute."): number(value, f"{path}, {row['image']}")
+                for key, value in row.items()
+                if key is not None and key.startswith("attribute.")
+            },
+            description=row.get("description") or "",
+        )
+        for row in table(path, ("image", "mos"))
+    ]
+    return complete(rated, path, LAYOUT) if pictures else rated

@@ -1,0 +1,28 @@
+"""Dark-4K (BMQA, IJCV 2024): 424 photographs from SID's two cameras, Sony a7S II and Fujifilm X-T2.
+
+Layout: the authors' download is behind a password and no public code reads it, so its layout is **not known** here.
+The reader asks for a table ``Dark-4K.csv`` as for the data set "csv".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import csv
+from .rated import Rated, need
+
+SPLITS = ("all",)
+LAYOUT = (
+    "Ask Dark-4K's authors for the password (charwill.github.io/bmqa.html) and write Dark-4K.csv with the columns "
+    "image, mos and, optionally, device and group (the scene)"
+)
+
+
+def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
+    """The pictures that ``Dark-4K.csv`` in the folder ``root`` lists; MOS on 0..1.
+
+    Raises:
+        FileNotFoundError: the table or a picture is missing; the message names it.
+        ValueError: the table is damaged.
+    """
+    return csv.read(need(Path(root) / "Dark-4K.csv", LAYOUT), split, pictures=pictures)

@@ -1,0 +1,43 @@
+"""KonIQ-10k (Hosu et al., TIP 2020): 10,073 photographs from the web.
+
+Layout: ``koniq10k_distributions_sets.csv`` of the authors' repository, subpic/koniq (image_name, MOS on 0..100, set),
+and the pictures of the data set's page unpacked beside it as ``1024x768/`` or, if that is missing, ``512x384/``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .rated import Rated, complete, need, number, one_of, table
+
+SETS = {"test": "test", "train": "training", "validation": "validation"}
+SPLITS = ("test", "train", "validation", "all")
+LAYOUT = (
+    "Download koniq10k_1024x768.zip (database.mmsp-kn.de/koniq-10k-database.html) and the file "
+    "metadata/koniq10k_distributions_sets.csv of the repository subpic/koniq (GitHub), so that the folder holds "
+    "1024x768/ and koniq10k_distributions_sets.csv"
+)
+
+
+def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
+    """The pictures of an official split; MOS on 0..100.
+
+    Args:
+        root: folder with the list and ``1024x768/`` or ``512x384/``.
+        split: "test" (2,015 pictures), "train", "validation" or "all".
+        pictures: False reads the labels alone.
+
+    Raises:
+        FileNotFoundError: the list or a picture is missing; the message names it.
+        ValueError: the list is damaged.
+    """
+    one_of(split, SPLITS)
+    path = need(Path(root) / "koniq10k_distributions_sets.csv", LAYOUT)
+    large, small = Path(root) / "1024x768", Path(root) / "512x384"
+    folder = small if small.is_dir() and not large.is_dir() else large
+    rated = [
+        Rated(folder / row["image_name"], number(row["MOS"], f"{path}, {row['image_name']}"))
+        for row in table(path, ("image_name", "MOS", "set"))
+        if split == "all" or row["set"] == SETS[split]
+    ]
+    return complete(rated, path, LAYOUT) if pictures else rated

@@ -1,0 +1,56 @@
+"""LIVE In the Wild Image Quality Challenge (Ghadiyaram and Bovik, TIP 2016): 1,162 photographs of mobile cameras.
+
+Layout: the authors' ChallengeDB_release: ``Data/AllImages_release.mat`` and ``Data/AllMOS_release.mat`` (1,169 names
+and scores in one order), pictures in ``Images/``. The first seven were shown for the raters' training; they lie in
+``Images/trainingImages`` and belong to no evaluation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .rated import Rated, complete, need, number, one_of
+
+SPLITS = ("test", "train")
+SHOWN = 7  # pictures of the raters' training
+LAYOUT = (
+    "Ask LIVE (live.ece.utexas.edu/research/ChallengeDB) for ChallengeDB_release.zip, so that the folder holds "
+    "Data/AllImages_release.mat, Data/AllMOS_release.mat and Images/"
+)
+
+
+def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
+    """The 1,162 rated pictures, or the seven of the raters' training; MOS on 0..100.
+
+    Args:
+        root: the folder ChallengeDB_release.
+        split: "test" for the 1,162, "train" for the seven.
+        pictures: False reads the labels alone.
+
+    Raises:
+        FileNotFoundError: a list or a picture is missing; the message names it.
+        ValueError: the lists differ in length or are damaged.
+    """
+    one_of(split, SPLITS)
+    lists = [need(Path(root) / "Data" / f"All{what}_release.mat", LAYOUT) for what in ("Images", "MOS")]
+    names, scores = (_variable(path) for path in lists)
+    if len(names) != len(scores):
+        raise ValueError(f"{lists[0]} holds {len(names)} names and {lists[1].name} {len(scores)} scores")
+    folder = Path(root) / "Images" / ("trainingImages" if split == "train" else "")
+    part = slice(SHOWN) if split == "train" else slice(SHOWN, None)
+    rated = [
+        Rated(folder / str(name.item()), number(score, f"{lists[1]}, {name.item()}"))
+        for name, score in zip(names[part], scores[part], strict=True)
+    ]
+    return complete(rated, lists[0], LAYOUT) if pictures else rated
+
+
+def _variable(path: Path) -> Any:
+    """The one variable of a file, named as the file, as a vector."""
+    from scipy.io import loadmat
+
+    try:
+        return loadmat(path)[path.stem].ravel()
+    except (KeyError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{path} does not hold {path.stem} ({error}); download it again") from error

@@ -1,0 +1,38 @@
+"""MLIQ (BMQA, IJCV 2024): 3,600 low-light photographs with texts, 720 scenes x 5 settings, five cameras.
+
+Layout: the authors' download is behind a password and no public code reads it, so its layout is **not known** here.
+The reader asks for what can be written from any download: a table ``MLIQ.csv`` as for the data set "csv". Scene and
+camera are taken from file names of NNID's kind, which are 2,240 of the pictures, and otherwise from the columns group
+and device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from . import csv, nnid
+from .rated import Rated, need
+
+SPLITS = ("all",)
+LAYOUT = (
+    "Ask MLIQ's authors for the password (charwill.github.io/bmqa.html) and write MLIQ.csv with the columns image, mos "
+    "and, for pictures that are not named as NNID's, group (the scene) and device; description for the texts"
+)
+
+
+def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
+    """The pictures that ``MLIQ.csv`` in the folder ``root`` lists; MOS on 0..1.
+
+    Raises:
+        FileNotFoundError: the table or a picture is missing; the message names it.
+        ValueError: a picture has no scene: neither its name nor the column group tells.
+    """
+    path = need(Path(root) / "MLIQ.csv", LAYOUT)
+    rated = []
+    for item in csv.read(path, split, pictures=pictures):
+        scene, device = nnid.scene_and_device(item.path.name) or (item.group, item.device)
+        if not scene:
+            raise ValueError(f"{path}: no scene is known for {item.path.name}; fill the column group")
+        rated.append(replace(item, group=scene, device=nnid.DEVICES.get(device, device)))
+    return rated

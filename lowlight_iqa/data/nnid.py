@@ -1,0 +1,62 @@
+"""NNID (Xiang et al., 2020): 2,240 night-time photographs, 448 scenes x 5 settings, three cameras.
+
+Layout: as public code that was run on the authors' download reads it (three repositories agree): pictures in
+``sub512/``, ``sub1024/`` and ``Sub2048/``; beside them ``mos512_with_names.txt``, ``mos1024_with_names.txt`` and
+``mos2048_with_names.txt``, each line a score and a file name. A name is ``D1_IC12_img3_1024.jpg``: camera, scene,
+setting, size. Scene numbers are used again for other sizes, for other scenes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .rated import Rated, complete, need, number, one_of
+
+SPLITS = ("all", "512", "1024", "2048")
+FOLDERS = {"512": "sub512", "1024": "sub1024", "2048": "Sub2048"}
+DEVICES = {"D1": "Nikon D5300", "D2": "iPhone 8 Plus", "D3": "iPad mini 2"}
+LAYOUT = (
+    "Get NNID from its authors (Xiang, Yang, Guo: Blind Night-Time Image Quality Assessment), so that the folder holds "
+    "mos512_with_names.txt, mos1024_with_names.txt, mos2048_with_names.txt, sub512/, sub1024/ and Sub2048/"
+)
+_NAME = re.compile(r"(?P<device>D\d+)_IC(?P<scene>\d+)_img\d+_(?P<size>\d+)", re.IGNORECASE)
+
+
+def scene_and_device(name: str) -> tuple[str, str] | None:
+    """Scene key and camera code ("D1") that a file name of NNID's kind tells; None for other names."""
+    match = _NAME.match(name)
+    if match is None:
+        return None
+    device = match["device"].upper()
+    return f"{device}_IC{match['scene']}_{match['size']}", device
+
+
+def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
+    """The pictures of one size or of all; MOS on 0..1.
+
+    Args:
+        root: folder with the three lists and the three folders.
+        split: "all", "512", "1024" or "2048".
+        pictures: False reads the labels alone.
+
+    Raises:
+        FileNotFoundError: a list or a picture is missing; the message names it.
+        ValueError: a list is damaged.
+    """
+    sizes = FOLDERS if one_of(split, SPLITS) == "all" else {split: FOLDERS[split]}
+    rated: list[Rated] = []
+    path = Path(root)
+    for size, folder in sizes.items():
+        path = need(Path(root) / f"mos{size}_with_names.txt", LAYOUT)
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if not line.strip():
+                continue
+            score, _, name = line.strip().replace("\t", " ").partition(" ")
+            found = scene_and_device(name := name.strip())
+            if found is None:
+                raise ValueError(f"{path}: {name!r} is not a picture's name such as D1_IC12_img3_1024.jpg")
+            scene, device = found
+            mos = number(score, f"{path}, {name}")
+            rated.append(Rated(Path(root) / folder / name, mos, group=scene, device=DEVICES.get(device, device)))
+    return complete(rated, path, LAYOUT) if pictures else rated

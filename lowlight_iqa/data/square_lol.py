@@ -1,0 +1,51 @@
+"""SQUARE-LOL (IACA, TMM 2023): 290 low-light scenes x 10 enhancers, labels are win rates within a scene.
+
+Layout: ``name_mos.txt`` of the authors' repository, Baoliang93/IACA_For_Lowlight_IQA, and the pictures in
+``enhancement/``, as its IQA_Dataset.py reads them. Splits as there: the first 2,470 lines train; of the other 430 it
+leaves out the last, so "test" has 429 pictures. The scores of each scene average .5, so they say nothing across scenes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .rated import Rated, complete, need, number, one_of
+
+SPLITS = ("test", "train", "all")
+RELATIVE = True
+TRAIN = 2470  # lines
+LAYOUT = (
+    "Download name_mos.txt from the repository Baoliang93/IACA_For_Lowlight_IQA (GitHub) and the enhanced pictures "
+    "that its authors hand out, so that the folder holds name_mos.txt and enhancement/low00001_CRM_0.png, ..."
+)
+
+
+def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
+    """The pictures of a split; win rates on 0..1.
+
+    Args:
+        root: folder with ``name_mos.txt`` and ``enhancement/``.
+        split: "test", "train" or "all".
+        pictures: False reads the labels alone.
+
+    Raises:
+        FileNotFoundError: the list or a picture is missing; the message names it.
+        ValueError: the list is damaged.
+    """
+    path = need(Path(root) / "name_mos.txt", LAYOUT)
+    rated = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line.strip():
+            continue
+        name, _, score = line.strip().replace("\t", " ").partition(" ")
+        scene, _, made = name.partition("_")
+        rated.append(
+            Rated(
+                path.parent / "enhancement" / name,
+                number(score, f"{path}, {name}"),
+                group=scene,
+                enhancer=made.rpartition("_")[0],
+            )
+        )
+    part = {"train": slice(TRAIN), "test": slice(TRAIN, -1), "all": slice(None)}[one_of(split, SPLITS)]
+    return complete(rated[part], path, LAYOUT) if pictures else rated[part]

@@ -72,17 +72,18 @@ def test_a_network_learns_from_it_also_under_bfloat16_autocast(name, autocast):
 
 
 @every_learned_metric
-def test_autocast_and_scaled_losses_give_the_same_direction(name):
-    """What a GradScaler does: the loss is scaled up, the gradients down."""
+def test_a_scaled_loss_gives_scaled_gradients_under_autocast(name):
+    """What a GradScaler relies on."""
     found = []
-    for autocast, scale in ((False, 1.0), (True, 1024.0)):
+    for scale in (1, 1024):
         network = Enhancer()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast("cpu", torch.bfloat16):
             loss = make(name).loss(network(dark(2)))
         (loss * scale).backward()
         assert loss.dtype == torch.float32
+        assert gradients(network).isfinite().all()
         found.append(gradients(network) / scale)
-    assert torch.cosine_similarity(*found, dim=0) > 0.95
+    assert difference(*found) < 1e-2
 
 
 @every_learned_metric

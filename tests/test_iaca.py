@@ -60,21 +60,17 @@ def wide(metric):
     return IacaResNeXt101.from_tensors(metric.card, metric.state_dict()).double()
 
 
-def photo(size=96):
-    return read_image(HERE / "data" / "chelsea.png")[:, 60 : 60 + size, 100 : 100 + size].contiguous()
+def photo():
+    return read_image(HERE / "data" / "chelsea.png")[:, 60:124, 100:164].contiguous()
 
 
 def flat_pictures():
+    """Half black, half white, black, constant, nearly constant: (5, 3, 64, 64)."""
     x = photo()
-    half = x.clone()
-    half[:, :, :48] = 0
-    return {
-        "half black": half,
-        "half white": half.where(half > 0, torch.ones(())),
-        "black": torch.zeros_like(x),
-        "constant": torch.full_like(x, 0.3),
-        "nearly constant": 0.3 + 1e-6 * x,
-    }
+    left = torch.arange(64) < 32
+    return torch.stack(
+        [x.where(~left, torch.zeros(())), x.where(~left, torch.ones(())), 0 * x, 0 * x + 0.3, 0.3 + 1e-6 * x]
+    )
 
 
 @pytest.mark.parametrize("name", AUTHORS["expected"])
@@ -105,35 +101,33 @@ def test_the_affine_map_is_saved_with_the_weights(tensors, tmp_path):
     made = IacaResNeXt101.from_tensors(find("iaca-resnext101")[1], tensors, slope=0.5, intercept=0.25)
     again = create_metric("iaca-resnext101", weights=made.save_pretrained(tmp_path))
     assert (again.slope, again.intercept) == (0.5, 0.25)
-    x = photo(64)
+    x = photo()
     assert torch.equal(again(x), 0.5 * made.outputs(x[None])[:, 2] + 0.25)
     assert load_file(tmp_path / "model.safetensors").keys() == AUTHORS["shapes"].keys()
 
 
-@pytest.mark.parametrize("name", flat_pictures())
-def test_the_gradient_on_flat_pictures_is_finite_and_not_made_of_rounding(metric, wide, name):
-    x = flat_pictures()[name][None].requires_grad_()
+def test_the_gradient_on_flat_pictures_is_finite_and_not_made_of_rounding(metric, wide):
+    x = flat_pictures().requires_grad_()
     (found,) = torch.autograd.grad(metric(x).sum(), x)
     (true,) = torch.autograd.grad(wide(x.double()).sum(), x)
     assert found.isfinite().all()
-    assert (found - true).norm() < 0.2 * true.norm()
+    assert ((found - true).flatten(1).norm(dim=1) < 0.2 * true.flatten(1).norm(dim=1)).all()
 
 
-@pytest.mark.parametrize("name", [*flat_pictures(), "photo"])
-def test_the_finite_slope_leaves_the_score_where_it_was(wide, name, monkeypatch):
+def test_the_finite_slope_leaves_scores_where_they_were(wide, monkeypatch):
     def plain(x):  # as the authors write it
         return (x.square().mean((2, 3)) - x.mean((2, 3)).square()).relu().sqrt()
 
-    x = {**flat_pictures(), "photo": photo()}[name][None].double()
-    score = wide(x)
+    x = torch.cat([flat_pictures(), photo()[None]]).double()
+    scores = wide(x)
     for module in (iaca, iaca_resnext101):
         monkeypatch.setattr(module, "deviation", plain)
-    assert wide(x).item() == pytest.approx(score.item(), abs=1e-5)
+    torch.testing.assert_close(wide(x), scores, rtol=0, atol=1e-5)
 
 
 def test_the_gradient_equals_central_differences(wide):
     draw = torch.Generator().manual_seed(1)
-    x = 0.1 + 0.8 * photo(64).double()[None]
+    x = 0.1 + 0.8 * photo().double()[None]
     x = (x + 0.02 * torch.rand(x.shape, generator=draw, dtype=DOUBLE)).requires_grad_()
     (found,) = torch.autograd.grad(wide(x).sum(), x)
     assert found.count_nonzero() > 0
@@ -152,7 +146,7 @@ def test_the_slope_of_the_deviation_is_finite_and_true_where_a_map_is_nearly_fla
     (found,) = torch.autograd.grad(deviation(x).sum(), x)
     (true,) = torch.autograd.grad(deviation(x.double()).sum(), x)
     assert found.isfinite().all()
-    assert (found - true).norm() <= 0.05 * true.norm()
+    assert (found - true).norm() < 0.05 * true.norm() + 1e-6
     assert found.abs().max() < 1.1 / 7  # of 49 places one moves it by at most 1 / sqrt(49)
 
 
@@ -250,4 +244,4 @@ def test_a_rotated_picture_has_black_corners():
     turned = rotated(white, 2.0)
     assert turned.shape == white.shape
     assert turned[0, 0].max() == 0 or turned[0, -1].max() == 0
-    assert turned[48, 48].min() == 255
+    assert turned[32, 32].min() == 255

@@ -452,7 +452,7 @@ def test_the_ensemble_is_the_mean_of_the_two_models(towers, tmp_path):
 
 
 def test_bare_names_stand_for_what_is_installed(tiny, home):
-    with pytest.raises(WeightsNotFound, match=r"SigLIP2_384_Image_MLE_v\*.*sunwei925.*lowlight-iqa convert leiq-b16"):
+    with pytest.raises(WeightsNotFound, match=r"sunwei925.*SigLIP2_384_Image_MLE_v\*.*lowlight-iqa convert leiq-b16"):
         create_metric("leiq-b16")
     save("leiq-b16", home / "leiq-b16", 1)
     with pytest.raises(WeightsNotFound, match=r"SigLIP2_ViTG_384_Image_MT_MLE.*lowlight-iqa convert leiq-so400m"):

@@ -114,6 +114,8 @@ class LeiqMean(Metric):
         self._kept: dict[str, Metric] = {}
 
     def _part(self, name: str) -> Metric:
+        if not self.keep_loaded:
+            self._kept.clear()
         part = self._kept.get(name) or self.parts[name]()
         if self.keep_loaded:
             self._kept[name] = part

@@ -134,6 +134,7 @@ class IacaNetwork(nn.Module):
         learned=True,
         commercial=False,
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
+        origin="your own training for now: `lowlight-iqa train iaca --data BIQ2021 --out RUN` writes RUN/iaca",
     )
 )
 class Iaca(Metric):

@@ -31,8 +31,8 @@ from .pictures import Album, agreement, random_crop, to_tensor
 class Recipe:
     """Every number of the training."""
 
-    trunk: str = "lite2"
-    start: str = "leiq"  # whose trunk training goes on from: "imagenet", or a metric with such a trunk
+    trunk: str = "lite1"
+    start: str = "imagenet"  # whose trunk training goes on from: "imagenet", or a metric with such a trunk
     taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are looked at
     illumination: bool = True  # weigh places by illumination; off for the ablation
     gating: bool = True  # gate deviations by means; off for the ablation

@@ -27,7 +27,7 @@ SMALL = ["--trunk", "lite0", "--epochs", "2", "--warmup", "2", "--average", "0.5
 GROUPS = ["--groups", "2", "--degraded", "8", "--degraded-crop", "64", "--clean-mos", "0.5"]
 RECIPES = {
     "leiq": ["--hidden", "8", "--rated", "4", *GROUPS],
-    "iaca": ["--batch", "8", "--start", "imagenet", "--rotation", "2"],
+    "iaca": ["--batch", "8", "--rotation", "2"],
 }
 SAMPLES = [Path(f"samples/{name}.jpg") for name in ("astronaut", "chelsea", "coffee", "rocket")]
 
@@ -263,11 +263,6 @@ def test_parts_switched_off_are_named_and_saved(data, tmp_path):
         "illumination": True,
         "gating": False,
     }
-
-
-def test_a_trunk_to_start_from_must_be_one(data, tmp_path, capsys):
-    assert run("iaca", data, tmp_path, "--start", "niqe") == 2
-    assert "niqe has no compact trunk" in capsys.readouterr().err
 
 
 def test_fewer_pictures_than_a_batch_are_refused(data, tmp_path, capsys):

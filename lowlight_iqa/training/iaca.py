@@ -21,8 +21,7 @@ from ..correlation import fit_logistic
 from ..data import biq2021
 from ..losses import norm_in_norm
 from ..metrics.iaca import Iaca, IacaNetwork
-from ..registry import create_metric, find
-from ..weights import load_strictly
+from ..registry import find
 from .loop import Ranks, Schedule, log, start_log, train
 from .pictures import Album, agreement, random_crop, to_tensor
 
@@ -32,7 +31,6 @@ class Recipe:
     """Every number of the training."""
 
     trunk: str = "lite1"
-    start: str = "imagenet"  # whose trunk training goes on from: "imagenet", or a metric with such a trunk
     taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are looked at
     illumination: bool = True  # weigh places by illumination; off for the ablation
     gating: bool = True  # gate deviations by means; off for the ablation
@@ -47,19 +45,6 @@ class Recipe:
     warmup: int = 50  # steps
     average: float = 0.98  # decay of the averaged weights, the ones that are kept
     seed: int = 0
-
-
-def trunk_of(name: str) -> dict[str, Tensor]:
-    """The weights of the trunk of a learned metric.
-
-    Raises:
-        ValueError: it has no compact trunk.
-    """
-    network = getattr(create_metric(name), "network", None)
-    if not hasattr(network, "trunk"):
-        raise ValueError(f"{name} has no compact trunk to start from; give --start imagenet or leiq")
-    weights: dict[str, Tensor] = network.trunk.state_dict()  # type: ignore[union-attr]
-    return weights
 
 
 def iaca_loss(outputs: Tensor, target: Tensor, side: float = 0.1) -> Tensor:
@@ -101,10 +86,7 @@ def train_iaca(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, d
         raise ValueError(f"{data} has {len(fitting)} pictures to learn from, less than a batch; lower --batch")
 
     network = IacaNetwork(recipe.trunk, recipe.taps, recipe.illumination, recipe.gating)
-    if recipe.start == "imagenet":
-        network.trunk.load_state_dict(load_imagenet(recipe.trunk).state_dict())
-    else:
-        load_strictly(network.trunk, trunk_of(recipe.start))
+    network.trunk.load_state_dict(load_imagenet(recipe.trunk).state_dict())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batch_loss(net: IacaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
@@ -168,6 +150,6 @@ def make_card(card: Card, recipe: Recipe, pictures: int, figures: dict[str, floa
         summary="IACA's method on a compact trunk, trained by `lowlight-iqa train iaca`"
         f"{''.join(f', without {name}' for name in without)}; not the authors' checkpoint.",
         trained_on=f"{pictures} pictures of BIQ2021's training list (MOS); trunk "
-        f"EfficientNet-{recipe.trunk.capitalize()} from {'ImageNet' if recipe.start == 'imagenet' else recipe.start}",
+        f"EfficientNet-{recipe.trunk.capitalize()} from ImageNet",
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
     )

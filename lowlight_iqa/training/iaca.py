@@ -96,7 +96,7 @@ def train_iaca(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, d
             random_crop(rotated(album(item.path), angle), recipe.crop, rng)
             for item, angle in zip(chosen, angles, strict=True)
         ]
-        outputs = ranks.gather(net(to_tensor(ranks.share(crops)).to(device), True))  # (batch, taps + 1)
+        outputs = ranks.gather(net(to_tensor(ranks.share(crops)).to(device)))  # (batch, taps + 1)
         target = torch.tensor([item.mos for item in chosen], device=device)
         return iaca_loss(outputs, target, recipe.side), {}
 

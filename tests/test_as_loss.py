@@ -138,6 +138,8 @@ for name in sys.argv[2:]:
     metric.loss(network(dark(4).chunk(world)[rank])).backward()
     if rank == 0:
         torch.save(gradients(network), f"{sys.argv[1]}/{name}.pt")
+    del network, metric  # what listens to the group must not outlive it
+dist.barrier()  # nor one process the other's last message
 dist.destroy_process_group()
 """
 

@@ -265,6 +265,18 @@ def test_parts_switched_off_are_named_and_saved(data, tmp_path):
     }
 
 
+def test_iaca_starts_from_the_trunk_of_a_trained_leiq(data, tmp_path, capsys):
+    assert run("leiq", data, tmp_path, "--epochs", "1") == 0
+    options = ("--epochs", "1", "--initial", str(tmp_path / "leiq"), "--trunk-rate", "0")
+    assert run("iaca", data, tmp_path, *options) == 0
+    before, after = weights(tmp_path / "leiq"), weights(tmp_path / "iaca")
+    trunk = [key for key in before if key.startswith("network.trunk.")]
+    assert trunk
+    assert all(torch.equal(before[key], after[key]) for key in trunk)
+    assert run("iaca", data, tmp_path, *options, "--trunk", "lite1") == 2
+    assert "--trunk lite0" in capsys.readouterr().err
+
+
 def test_fewer_pictures_than_a_batch_are_refused(data, tmp_path, capsys):
     assert run("iaca", data, tmp_path, "--batch", "64") == 2
     assert "--batch" in capsys.readouterr().err

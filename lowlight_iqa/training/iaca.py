@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..backbones import load_imagenet
 from ..card import Card
 from ..correlation import fit_logistic
 from ..data import biq2021
@@ -23,7 +22,7 @@ from ..losses import norm_in_norm
 from ..metrics.iaca import Iaca, IacaNetwork
 from ..registry import find
 from .loop import Ranks, Schedule, log, start_log, train
-from .pictures import Album, agreement, random_crop, to_tensor
+from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Recipe:
     """Every number of the training."""
 
     trunk: str = "lite1"
+    initial: str = ""  # directory of a trained leiq to take the trunk from, "leiq" for the bundled one; else ImageNet's
     taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are looked at
     illumination: bool = True  # weigh places by illumination; off for the ablation
     gating: bool = True  # gate deviations by means; off for the ablation
@@ -86,7 +86,7 @@ def train_iaca(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, d
         raise ValueError(f"{data} has {len(fitting)} pictures to learn from, less than a batch; lower --batch")
 
     network = IacaNetwork(recipe.trunk, recipe.taps, recipe.illumination, recipe.gating)
-    network.trunk.load_state_dict(load_imagenet(recipe.trunk).state_dict())
+    network.trunk.load_state_dict(starting_trunk(recipe.trunk, recipe.initial).state_dict())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batch_loss(net: IacaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
@@ -150,6 +150,6 @@ def make_card(card: Card, recipe: Recipe, pictures: int, figures: dict[str, floa
         summary="IACA's method on a compact trunk, trained by `lowlight-iqa train iaca`"
         f"{''.join(f', without {name}' for name in without)}; not the authors' checkpoint.",
         trained_on=f"{pictures} pictures of BIQ2021's training list (MOS); trunk "
-        f"EfficientNet-{recipe.trunk.capitalize()} from ImageNet",
+        f"EfficientNet-{recipe.trunk.capitalize()} from {'leiq' if recipe.initial else 'ImageNet'}",
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
     )

@@ -1,19 +1,44 @@
-"""What the recipes share: pictures in memory, crops, and agreement with people on held-out pictures."""
+"""What the recipes share: the trunk to start from, pictures in memory, crops, and agreement with people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..backbones import CompactTrunk, load_imagenet
 from ..correlation import plcc, srcc
 from ..data.biq2021 import Rated
 from ..images import read_image
 from ..metrics.leiq import SHORT_SIDE, reduce
+from ..registry import create_metric
 from .degradations import to_uint8
+
+
+def starting_trunk(name: str, initial: str) -> CompactTrunk:
+    """A trunk to train on from: of ImageNet, or of a trained ``leiq``.
+
+    Args:
+        name: "lite0", "lite1" or "lite2".
+        initial: empty for ImageNet; "leiq" for the bundled weights; else a directory of its weights.
+
+    Raises:
+        ValueError: that metric has another trunk.
+        OSError: it is not there.
+    """
+    if not initial:
+        return load_imagenet(name)
+    network: Any = create_metric("leiq", weights=None if initial == "leiq" else initial).network
+    if network.trunk_name != name:
+        raise ValueError(
+            f"{initial} has the trunk {network.trunk_name!r}, not {name!r}; give --trunk {network.trunk_name}"
+        )
+    trunk: CompactTrunk = network.trunk.requires_grad_(True)
+    return trunk
 
 
 class Album:

@@ -4,8 +4,10 @@
 
 Writes docs/benchmarks.md and benchmarks/speed.json. Times are medians; memory is what the peak of the process grows by
 over the loaded metric. Peers that are not installed are named and left out. piq and pyiqa download the parameters of
-their metrics; here they are handed ours, which are the same numbers. Under pytest nothing is asserted of the machine,
-only that every measurement runs and that both libraries judge alike.
+their metrics; here they are handed ours, which are the same numbers. The learned metrics have no twin elsewhere: beside
+them stand other learned ones, ARNIQA of torchmetrics and MUSIQ of pyiqa, with weights drawn at random, which take the
+same time as trained ones; their scores are not looked at. Under pytest nothing is asserted of the machine, only that
+every measurement runs and that both libraries judge alike where they compute the same metric.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CASES = {"8 x 512x512": (8, 512, 512), "1 x 12 MP": (1, 3000, 4000)}
-PEERS = {"niqe": ("pyiqa",), "brisque": ("piq", "pyiqa")}
+TWINS = {"niqe": ("pyiqa",), "brisque": ("piq", "pyiqa")}  # the same metric in other libraries
+OTHERS = {"torchmetrics": "ARNIQA", "pyiqa": "MUSIQ"}  # learned metrics to stand beside ours
+LIBRARIES = ("piq", "pyiqa", "torchmetrics")
+PEERS = {**TWINS, **dict.fromkeys(("leiq", "iaca", "bmqa"), tuple(OTHERS))}
 SECONDS = 5.0  # of measuring, at least three passes
 
 
@@ -55,6 +60,8 @@ def load(library: str, name: str, device: str) -> Callable[[Any], Any]:
         metric = create_metric(name, device=device)
         return (lambda x: metric(x, reference=x.flip(3))) if metric.card.needs_reference else metric
     import_torchvision()  # the others import it too; this way also beside a CPU build of torch
+    if name not in TWINS:
+        return load_other(library).to(device).eval()
     from safetensors.torch import load_file
     from scipy.io import savemat
 
@@ -78,6 +85,24 @@ def load(library: str, name: str, device: str) -> Callable[[Any], Any]:
     from pyiqa.archs.brisque_arch import BRISQUE
 
     return BRISQUE(pretrained_model_path=str(file)).to(device)
+
+
+def load_other(library: str) -> Any:
+    """The learned metric of another library, its weights drawn at random."""
+    import torch
+
+    torch.manual_seed(0)
+    if library == "pyiqa":
+        from pyiqa.archs.musiq_arch import MUSIQ
+
+        return MUSIQ(pretrained=False)
+    from torchmetrics.functional.image.arniqa import _ARNIQA
+
+    class Untrained(_ARNIQA):  # type: ignore[misc]
+        def _load_weights(self) -> None:
+            """Leave out the download."""
+
+    return Untrained()
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
@@ -169,11 +194,9 @@ def machine(device: str, threads: int) -> str:
     import torch
 
     versions = [
-        f"{package} {importlib.metadata.version(package)}"
-        for package in ("torch", "piq", "pyiqa")
-        if installed(package)
+        f"{package} {importlib.metadata.version(package)}" for package in ("torch", *LIBRARIES) if installed(package)
     ]
-    missing = [package for package in ("piq", "pyiqa") if not installed(package)]
+    missing = [package for package in LIBRARIES if not installed(package)]
     place = torch.cuda.get_device_name() if device != "cpu" else f"{platform.processor() or platform.machine()} CPU"
     text = f"{place}, {threads} threads; Python {platform.python_version()}, {', '.join(versions)}"
     return text + (f"; not installed: {', '.join(missing)}" if missing else "")
@@ -182,7 +205,10 @@ def machine(device: str, threads: int) -> str:
 def line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """A row of the table; ratios are to our own measurement of the same case."""
     case = next(name for name, size in CASES.items() if tuple(row["size"]) == size)
-    title = f"| {row['metric']} | {case} | {'forward, backward' if row['backward'] else 'forward'} | {row['library']} "
+    library = row["library"]
+    if library in OTHERS and row["metric"] not in TWINS:
+        library += f" ({OTHERS[library]})"
+    title = f"| {row['metric']} | {case} | {'forward, backward' if row['backward'] else 'forward'} | {library} "
     if "failed" in row:
         return f"{title}| failed: {row['failed'][:80]} | | | | |"
     same = ("metric", "size", "backward")
@@ -203,7 +229,9 @@ Made by `python benchmarks/test_speed.py` on: {where}.
 
 Every row is a process of its own; time is the median pass, memory what the process's peak grows by over the loaded
 metric. The last column says how many times faster lowlight_iqa is than that library on the same pictures in the same
-run. piq and pyiqa are handed the parameters that they would download.
+run. piq and pyiqa are handed the parameters that they would download. The learned metrics have no twin in those
+libraries; what stands beside them are other learned no-reference metrics (weights drawn at random: they do not change
+the time), so their rows compare what a user would otherwise take, not the same computation.
 
 | metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |
 |---|---|---|---|---|---|---|---|
@@ -218,7 +246,7 @@ def test_every_measurement_runs() -> None:
             assert "failed" not in found, found["failed"]
 
 
-@pytest.mark.parametrize(("metric", "peer"), [(metric, peer) for metric, peers in PEERS.items() for peer in peers])
+@pytest.mark.parametrize(("metric", "peer"), [(metric, peer) for metric, peers in TWINS.items() for peer in peers])
 def test_peers_compute_the_same_thing(metric: str, peer: str) -> None:
     """A speed-up over something else would be none: scores within 10 % of the other library's."""
     if not installed(peer):

@@ -308,9 +308,16 @@ def main() -> None:
             args.results = Path(scratch) / "quick.jsonl"
         proof = Proof(args.lol, args.results, settings, device, available(device, names), count)
         end = time.monotonic() + 60 * args.minutes
-        for phase in (proof.to_choose, proof.main_runs, proof.raised_runs, proof.guarded_runs):
+        one = SEEDS[:1]
+        phases = (
+            (proof.to_choose, one),
+            (proof.main_runs, SEEDS),
+            (proof.raised_runs, SEEDS),
+            (proof.guarded_runs, one),
+        )
+        for phase, seeds in phases:
             for run in phase():
-                for seed in (0,) if run.choosing or args.quick else SEEDS:
+                for seed in one if args.quick else seeds:
                     if time.monotonic() < end:
                         proof.make(replace(run, seed=seed))
         text = report(proof)

@@ -125,8 +125,8 @@ def test_free_wording_can_be_read_and_contradicts_nothing():
 
 def test_the_slots_of_real_wording():
     text = (
-        "The image has bright brightness with no shadowed areas, high color contrast,and the blue on the awning appears "
-        "realistic, slight noise and Severe exposure at the door , presenting a  unnatural appearance."
+        "The image has bright brightness with no shadowed areas, high color contrast,and the blue on the awning "
+        "appears realistic, slight noise and Severe exposure at the door , presenting a  unnatural appearance."
     )
     expected = {"brightness": 2, "contrast": 2, "noise": 2, "exposure": 0, "appearance": 0}
     assert slots_of(text) == slots_of(descriptions.tidy(text)) == expected
@@ -141,7 +141,7 @@ def test_thresholds_part_values_as_often_as_asked():
     assert np.mean(values > first) == pytest.approx(0.75, abs=1e-3)
     shared = np.where(values > 0.3, 0.0, values - 1)  # most pictures have nothing burnt out
     (edge,) = descriptions.thresholds(shared, (1, 1))
-    assert (0.0 > edge) == (np.mean(shared > edge) > 0.5)
+    assert (edge < 0.0) == (np.mean(shared > edge) > 0.5)
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,11 @@ def test_the_gradient_at_a_fixed_caption_equals_central_differences(metric):
     torch.testing.assert_close(scores, wide(x), rtol=0, atol=1e-12)
     (found,) = torch.autograd.grad(scores.sum(), x)
     assert torch.equal(found, torch.autograd.grad(wide(x).sum(), x)[0])
-    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
-    for way in (direction, found / found.abs().max()):
-        with torch.no_grad():
-            central = [(wide(x + h * way, text=text) - wide(x - h * way, text=text)) / (2 * h) for h in (1e-6, 1e-8)]
-        expected = (found * way).sum().item()
-        assert min(abs(value.item() / expected - 1) for value in central) < 1e-3
+    way = found / found.abs().max()
+    with torch.no_grad():
+        central = [(wide(x + h * way, text=text) - wide(x - h * way, text=text)) / (2 * h) for h in (1e-6, 1e-8)]
+    expected = (found * way).sum().item()
+    assert min(abs(value.item() / expected - 1) for value in central) < 1e-3
 
 
 def test_an_assessment_shows_where_each_word_was_found(metric):
@@ -313,8 +312,8 @@ def test_a_modality_that_is_switched_off_does_not_count(modalities):
     metric = untrained(modalities=modalities)
     x = torch.stack([photo(), photo() * 0.3])
     first, second = metric(x, text="dark noise"), metric(x, text="bright")
-    assert torch.equal(first, second) == (modalities == "image")
-    assert torch.equal(first[0], first[1]) == (modalities == "text")
+    assert torch.allclose(first, second, atol=1e-7) == (modalities == "image")
+    assert torch.allclose(first[0], first[1], atol=1e-7) == (modalities == "text")
 
 
 @pytest.mark.parametrize("tower", PAPER)
@@ -368,14 +367,14 @@ def total(captioner, features, tokens):
 
 def test_a_wide_search_finds_the_likeliest_caption(captioner):
     words = [4, 5, 6, 7]
-    texts = [[*text, END] for length in range(4) for text in itertools.product(words, repeat=length)]
-    texts += [[*text] for text in itertools.product(words, repeat=4)]  # cut off
+    texts = [[*text, END] for length in (1, 2) for text in itertools.product(words, repeat=length)]
+    texts += [[*text] for text in itertools.product(words, repeat=3)]  # cut off
     for seed in range(3):
         features = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
-        ((found, looked),) = captioner.search(features, beams=400, longest=4)
+        ((found, looked),) = captioner.search(features, beams=100, longest=3)
         best = max(texts, key=lambda text: total(captioner, features, text))
         assert found == ([*best, END] if best[-1] != END else best)
-        assert looked.shape == (min(4, len(found)), 5)
+        assert looked.shape == (min(3, len(found)), 5)
 
 
 def test_one_beam_is_greedy_and_the_batch_does_not_matter(captioner):
@@ -391,6 +390,7 @@ def test_one_beam_is_greedy_and_the_batch_does_not_matter(captioner):
     tokens, _ = captioner.search(features, 1, 12)[0]
     logits, _ = captioner(features[:1], torch.tensor([tokens]))
     logits[..., [0, 1, UNKNOWN]] = -math.inf
+    logits[:, 0, END] = -math.inf
     assert logits[0].argmax(1)[: min(12, len(tokens))].tolist() == tokens[:12]
 
 

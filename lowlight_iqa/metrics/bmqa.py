@@ -144,8 +144,8 @@ class Vocabulary:
             raise ValueError(
                 f"the text has {len(tokens) - 1} words and signs, at most {longest - 1} are read; shorten it"
             )
-        words = [token for token, word in zip(tokens, self.pattern.findall(text.lower())) if word[0].isalnum()]  # noqa: B905
-        known = sum(token != UNKNOWN for token in words)
+        words = [word for word in self.pattern.findall(text.lower()) if word[0].isalnum()]
+        known = sum(word in self._places for word in words)
         if not words or known < KNOWN * len(words):
             raise ValueError(
                 f"of the {len(words)} words of the text {text[:60]!r} {known} are known; describe the quality in "
@@ -386,14 +386,14 @@ class Captioner(nn.Module):
         total[:, 0] = 0
         tokens = torch.full((count * beams, 1), START, device=device)
         looked = features.new_zeros((count * beams, 0, features.shape[1]))
-        for _ in range(longest):
+        for place in range(longest):
             logits, weights, h, c = self.step(tokens[:, -1], places, keys, h, c)
             gains = logits.log_softmax(1)
-            gains[:, [PAD, START, UNKNOWN]] = -torch.inf
+            gains[:, [PAD, START, UNKNOWN] if place else [PAD, START, UNKNOWN, END]] = -torch.inf
             ended = (tokens[:, -1] == END) | (tokens[:, -1] == PAD)
             gains[ended] = -torch.inf
             gains[ended, PAD] = 0
-            sums = (total.view(-1, 1) + gains).view(count, -1)  # (N, beams * vocabulary)
+            sums = (total.reshape(-1, 1) + gains).view(count, -1)  # (N, beams * vocabulary)
             total, best = (part[:, :beams] for part in sums.sort(stable=True, dim=1, descending=True))
             rows = (first + best // gains.shape[1]).flatten()
             h, c, tokens, looked, weights = (part[rows] for part in (h, c, tokens, looked, weights))

@@ -385,7 +385,7 @@ def run_pretrain(
             crops.append(crop)
             tokens.append(hide(net.vocabulary.encode(text), recipe.unknown, rng))
             alike.append(slots_of(text) if item.description else levels)
-        features = torch.cat([net.features(to_tensor([crop]).to(net.center.device)) for crop in ranks.share(crops)])
+        features = net.features(to_tensor(ranks.share(crops)).to(net.center.device))
         pairs = pair_loss(net, features, ranks.share(tokens), alike, ranks)
         words = word_loss(net, material, recipe, rng, ranks)
         return pairs + words, {"pairs": pairs.item(), "words": words.item()}

@@ -375,7 +375,7 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def search(self, features: Tensor, beams: int = BEAMS, longest: int = LONGEST) -> list[tuple[list[int], Tensor]]:
-        """The likeliest captions that a beam search finds: tokens (ending with ``END``) and where each looked (T, P).
+        """The likeliest captions that a beam search finds: tokens, ``END`` last, and where each word looked (words, P).
 
         A picture's caption does not depend on the others of the batch; of equal sums the earlier beam's is taken.
         """
@@ -405,7 +405,7 @@ class Captioner(nn.Module):
         found = []
         for text, places_seen in zip(tokens[::beams, 1:].tolist(), looked[::beams], strict=True):
             text = text[: text.index(END)] if END in text else text
-            found.append(([*text, END], places_seen[: len(text) + 1]))
+            found.append(([*text, END], places_seen[: len(text)]))
         return found
 
 
@@ -481,7 +481,7 @@ class BmqaNetwork(nn.Module):
         return self.probe(torch.cat([image, text], 1))[:, 0]  # type: ignore[no-any-return]
 
     def caption(self, features: Tensor) -> list[tuple[list[int], Tensor]]:
-        """Captions of ``features`` as tokens, and where each word was found, (T, 1 + GRID^2)."""
+        """Captions of ``features`` as tokens, and where each word was found, (words, 1 + GRID^2)."""
         return self.captioner.search(features.detach())
 
 
@@ -632,7 +632,7 @@ class Bmqa(Metric):
         ((tokens, looked),) = self.network.caption(features)
         score = self._fused(features, [tokens])
         # A share of the attention may lie on the picture as a whole, the first place: it is spread over all places.
-        places = looked[:-1, 1:] + looked[:-1, :1] / (GRID * GRID)
+        places = looked[:, 1:] + looked[:, :1] / (GRID * GRID)
         maps = F.interpolate(
             places.unflatten(1, (1, GRID, GRID)), size=x.shape[2:], mode="bilinear", align_corners=False
         )

@@ -602,7 +602,7 @@ def measure_all(network: BmqaNetwork, material: Material) -> tuple[dict[str, flo
     figures = agreement(raw, material.checking)
     figures |= caption_figures(network, keep(network, material.checking, material, 0, 0))
     if material.said_held:
-        figures["words alone, MLE's held-out scenes, srcc"] = srcc_of_words(network, material.said_held)
+        figures["srcc of MLE's descriptions alone"] = srcc_of_words(network, material.said_held)
     return figures, list(fit_logistic(raw, [item.mos for item in material.checking], limits=(0, 1)))
 
 
@@ -614,5 +614,8 @@ def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str,
         summary=f"BMQA's method, trained by `lowlight-iqa train bmqa`{by[recipe.modalities]}; not the authors'.",
         trained_on=f"{len(material.fitting)} pictures of {recipe.dataset} (MOS), descriptions of them"
         + (f", {len(material.said)} descriptions of MLE" if material.said else ""),
-        reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
+        reached={
+            f"{name}, held-out {'scenes' if 'MLE' in name else 'pictures'}": f"{value:.3f}"
+            for name, value in figures.items()
+        },
     )

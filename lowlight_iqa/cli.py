@@ -361,6 +361,7 @@ def add_train(subparsers: Subparsers, recipes: bool) -> None:
     if recipes:
         add_train_leiq(chosen)
         add_train_iaca(chosen)
+        add_train_bmqa(chosen)
 
 
 def add_train_leiq(subparsers: Subparsers) -> None:
@@ -385,6 +386,30 @@ def add_train_iaca(subparsers: Subparsers) -> None:
         return train_iaca(args.data, args.out, recipe, resume=args.resume, device=device)
 
     add_recipe(subparsers, "iaca", Recipe, train)
+
+
+def add_train_bmqa(subparsers: Subparsers) -> None:
+    """Declare ``train bmqa``."""
+    from .training.bmqa import STAGES, Recipe, train_bmqa
+
+    def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
+        return train_bmqa(
+            args.data,
+            args.out,
+            recipe,
+            stage=args.stage,
+            texts=args.mle,
+            initial=args.initial,
+            resume=args.resume,
+            device=device,
+        )
+
+    parser = add_recipe(subparsers, "bmqa", Recipe, train)
+    parser.add_argument("--stage", required=True, choices=STAGES, help="each starts from the last before it in --out")
+    parser.add_argument("--mle", type=Path, metavar="DIR", help="MLE's folder, for its descriptions")
+    parser.add_argument(
+        "--initial", metavar="PATH", help="whose trunk the first stage starts from: leiq, or the directory of a metric"
+    )
 
 
 def add_recipe(

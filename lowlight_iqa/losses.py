@@ -66,3 +66,31 @@ def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 
 def order_loss(scores: Tensor, margin: float) -> Tensor:
     """Hinge on the order of neighbors: each of (..., K) must exceed the next by ``margin``; mean over the pairs."""
     return F.relu(margin - (scores[..., :-1] - scores[..., 1:])).mean()
+
+
+def info_nce(first: Tensor, second: Tensor, temperature: Tensor, same: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE of N pairs of vectors (N, C): ln N where nothing is learned, 0 where every pair is found.
+
+    Both cross-entropies of the cosines over ``temperature``, the first side's among the second and the reverse, in
+    equal parts; mean over the pairs.
+
+    Args:
+        first: vectors (N, C).
+        second: their partners.
+        temperature: a scalar above 0.
+        same: (N, N), true where another pair's partner is as good as one's own; it is left out of the choice.
+
+    Source: CLIP (Radford et al., ICML 2021). BMQA (IJCV 2024), eq. 11 to 13, prints the logarithm of a sum instead of
+    a mean of logarithms, which does not fit the values it reports; see docs/bmqa.md.
+
+    Raises:
+        ValueError: unlike shapes, or no vectors.
+    """
+    if first.shape != second.shape or first.ndim != 2 or not len(first):
+        raise ValueError(f"the loss needs pairs of vectors: not {tuple(first.shape)} and {tuple(second.shape)}")
+    cosines = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    own = torch.arange(len(first), device=first.device)
+    if same is not None:
+        others = same & ~torch.eye(len(first), dtype=torch.bool, device=first.device)
+        cosines = cosines.masked_fill(others | others.T, -torch.inf)
+    return (F.cross_entropy(cosines, own) + F.cross_entropy(cosines.T, own)) / 2

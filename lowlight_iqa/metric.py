@@ -27,6 +27,7 @@ class Assessment:
     uncalibrated: Mapping[str, float] = field(default_factory=dict)  # on no known scale: larger is better, no more
     description: str = ""  # the same in a sentence
     map: Tensor | None = None  # (H, W), where the metric has one
+    words: Sequence[tuple[str, Tensor]] = ()  # of a captioned description, each with where it was found, (H, W)
 
 
 class Metric(nn.Module, ABC):
@@ -93,7 +94,7 @@ class Metric(nn.Module, ABC):
             if reference is None:
                 return self._score(x)
             return self._score(x, check_reference(x, check_batch(reference, self.card.min_size, self.device)))
-        return self._score_list(_as_list(img), None if reference is None else _as_list(reference))
+        return self._score_list(as_list(img), None if reference is None else as_list(reference))
 
     def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # scores are computed in float32 or better
@@ -153,7 +154,11 @@ class Metric(nn.Module, ABC):
                 raise ValueError(f"assess explains one picture, not a batch of {len(img)}; call it for each")
             img = img[0]
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            score, attributes, maps = self.explain_batch(self._single(img))
+            return self.explain(self._single(img))
+
+    def explain(self, x: Tensor) -> Assessment:
+        """The assessment of one checked picture (1, 3, H, W)."""
+        score, attributes, maps = self.explain_batch(x)
         values = {name: value.item() for name, value in attributes.items() if name not in self.uncalibrated}
         return Assessment(
             score=score.item(),
@@ -209,7 +214,12 @@ def check_reference(x: Tensor, reference: Tensor) -> Tensor:
     return reference.to(x.dtype)
 
 
-def _as_list(img: Pictures) -> list[Picture]:
+def as_list(img: Pictures) -> list[Picture]:
+    """The pictures of whatever a caller gave, one by one; tensors (N, 3, H, W) are taken apart.
+
+    Raises:
+        ValueError: there are none.
+    """
     pictures: list[Picture] = []
     if isinstance(img, (list, tuple)) or (isinstance(img, Tensor) and img.ndim == 4):
         pictures += img

@@ -47,5 +47,8 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
 
 
 def held_out(item: Rated, parts: int = 10) -> bool:
-    """Whether a training picture belongs to the validation part: one in ``parts``, by the hash of its file name."""
-    return int(hashlib.sha256(item.path.name.encode()).hexdigest(), 16) % parts == 0
+    """Whether a training picture belongs to the validation part: one in ``parts``, by the hash of its file name.
+
+    Where a data set names scenes it is one scene in ``parts``, by the hash of its name.
+    """
+    return int(hashlib.sha256((item.group or item.path.name).encode()).hexdigest(), 16) % parts == 0

@@ -12,6 +12,7 @@ import copy
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,7 @@ def train(
     *,
     resume: bool = False,
     validate: Callable[[N], Mapping[str, float]] | None = None,
+    stop: Callable[[Mapping[str, float]], bool] | None = None,
     ranks: Ranks,
 ) -> N:
     """Train a network and return its averaged weights as a network.
@@ -114,6 +116,7 @@ def train(
         out: folder for ``train.log`` and ``checkpoint.pt``.
         resume: go on from ``checkpoint.pt``.
         validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
+        stop: called with the mean of each figure over an epoch; true ends the training there.
         ranks: this process among others.
 
     Raises:
@@ -139,6 +142,7 @@ def train(
         log.info("resumed at step %d of %d", start, total)
 
     bar = tqdm(total=total, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
+    means: Counter[str] = Counter()  # of the figures, over the epoch
     for step in range(start, total):
         torch.manual_seed((schedule.seed * total + step) * ranks.world + ranks.rank)  # dropout's numbers
         loss, figures = batch_loss(network, np.random.default_rng([schedule.seed, step]), ranks)
@@ -158,11 +162,19 @@ def train(
         if (step + 1) % 20 == 0:
             parts = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
             log.info("step %d loss %.4f %s", step + 1, loss.item(), parts)
-        if (step + 1) % schedule.steps_per_epoch == 0 and ranks.rank == 0:
+        for name, value in figures.items():
+            means[name] += value / schedule.steps_per_epoch  # type: ignore[assignment]
+        if (step + 1) % schedule.steps_per_epoch:
+            continue
+        if ranks.rank == 0:
             _save(checkpoint, schedule, step + 1, network, average, optimizer, decline)
             if validate is not None:
                 parts = " ".join(f"{name} {value:.4f}" for name, value in validate(average).items())
                 log.info("epoch %d of %d: %s", (step + 1) // schedule.steps_per_epoch, schedule.epochs, parts)
+        if stop is not None and stop(means):
+            log.info("stopped after epoch %d", (step + 1) // schedule.steps_per_epoch)
+            break
+        means.clear()
     bar.close()
     ranks.barrier()
     return average

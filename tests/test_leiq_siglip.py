@@ -273,7 +273,7 @@ def test_the_8_bit_path_is_torchvision_s(tiny, name, size):
     steps = [transforms.Resize(432), transforms.CenterCrop(side), transforms.ToTensor()]
     expected = transforms.Compose([*steps, transforms.Normalize([0.5] * 3, [0.5] * 3)])(Image.fromarray(array))
     seen = []
-    metric.feature_extraction["trunk"].register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
+    metric.feature_extraction["trunk"].patch_embed.register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
     metric(array)
     assert torch.equal(seen[0], expected)
 

@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, warm-up and cosine, averaged weights, checkpoints to resume from, torchrun.
+"""The one training loop: a schedule, averaged weights, checkpoints to resume from, torchrun.
 
 A batch loss such as PLCC is no mean over pictures, so data parallelism as usual (mean of the ranks' gradients) would
 train something else. Here each rank computes its share of the pictures, ``Ranks.gather`` makes the whole batch's
@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -81,14 +81,21 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast."""
+    """How long and how fast: AdamW, warm-up and cosine; a subclass may have it otherwise."""
 
     epochs: int
     steps_per_epoch: int
     warmup: int  # steps
     weight_decay: float
-    average: float  # decay of the averaged weights, the ones that are kept
+    average: float  # decay of the averaged weights, the ones that are kept; 0 keeps the last ones
     seed: int
+
+    optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.AdamW
+
+    def factor(self, step: int) -> float:
+        """What the learning rates are multiplied by at a step."""
+        part = min(1, step / (self.epochs * self.steps_per_epoch))
+        return min(1.0, (step + 1) / self.warmup) * (0.5 + 0.5 * math.cos(math.pi * part))
 
 
 def train(
@@ -100,6 +107,7 @@ def train(
     *,
     resume: bool = False,
     validate: Callable[[N], Mapping[str, float]] | None = None,
+    stateful: Sequence[Any] = (),
     ranks: Ranks,
 ) -> N:
     """Train a network and return its averaged weights as a network.
@@ -110,10 +118,11 @@ def train(
         network: what is trained, in place.
         rates: groups of parameters with their learning rates.
         batch_loss: (network, generator of the step, ranks) -> scalar of the whole batch and figures to log.
-        schedule: epochs, warm-up, averaging, seed.
+        schedule: epochs, optimizer, learning rates, averaging, seed.
         out: folder for ``train.log`` and ``checkpoint.pt``.
         resume: go on from ``checkpoint.pt``.
         validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
+        stateful: what else a resumed run must find as it was, each with ``state_dict`` and ``load_state_dict``.
         ranks: this process among others.
 
     Raises:
@@ -123,19 +132,17 @@ def train(
     """
     from tqdm import tqdm
 
-    optimizer = torch.optim.AdamW(
+    optimizer = schedule.optimizer(
         [{"params": list(parameters), "lr": rate} for parameters, rate in rates],
         weight_decay=schedule.weight_decay,
     )
     total = schedule.epochs * schedule.steps_per_epoch
-    decline = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / schedule.warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1, step / total))),
-    )
-    average = copy.deepcopy(network).requires_grad_(False)
+    decline = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step))
+    average = copy.deepcopy(network).requires_grad_(False) if schedule.average else network
+    kept = (network, average, optimizer, decline, *stateful)
     checkpoint, start = out / "checkpoint.pt", 0
     if resume:
-        start = _restore(checkpoint, schedule, network, average, optimizer, decline)
+        start = _restore(checkpoint, schedule, *kept)
         log.info("resumed at step %d of %d", start, total)
 
     bar = tqdm(total=total, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
@@ -151,18 +158,18 @@ def train(
         decline.step()
         decay = min(schedule.average, (step + 1) / (step + 10))
         with torch.no_grad():
-            for kept, now in zip(average.parameters(), network.parameters(), strict=True):
-                kept.lerp_(now, 1 - decay)
+            for mean, now in zip(average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)  # nothing happens where they are the same
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         if (step + 1) % 20 == 0:
             parts = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
             log.info("step %d loss %.4f %s", step + 1, loss.item(), parts)
         if (step + 1) % schedule.steps_per_epoch == 0 and ranks.rank == 0:
-            _save(checkpoint, schedule, step + 1, network, average, optimizer, decline)
             if validate is not None:
                 parts = " ".join(f"{name} {value:.4f}" for name, value in validate(average).items())
                 log.info("epoch %d of %d: %s", (step + 1) // schedule.steps_per_epoch, schedule.epochs, parts)
+            _save(checkpoint, schedule, step + 1, *kept)
     bar.close()
     ranks.barrier()
     return average

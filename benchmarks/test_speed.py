@@ -280,7 +280,7 @@ def tower_operations(name: str) -> int:
 
     tower, side, _ = TOWERS[name]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        siglip_tower(tower)(torch.empty(1, 3, side, side, device="meta"))
+        siglip_tower(tower).requires_grad_(False)(torch.empty(1, 3, side, side, device="meta"))
     return int(counter.get_total_flops())
 
 

@@ -162,13 +162,14 @@ def test_without_weights_for_the_tower_nothing_is_trained(backbone, data, tmp_pa
     assert not (tmp_path / NAMES[backbone]).exists()
 
 
-@pytest.mark.parametrize("names", ["timm", "open_clip", "pickled"])
+@pytest.mark.parametrize("names", ["timm", "open_clip", "ours", "pickled"])
 def test_the_tower_starts_from_the_weights_given(data, tmp_path, names):
     start = tiny_tower(B16, "cpu").state_dict()
     file = tmp_path / ("siglip.pth" if names == "pickled" else "siglip.safetensors")
-    if names == "open_clip":
+    if names in ("open_clip", "ours"):
+        prefix = "visual.trunk." if names == "open_clip" else "feature_extraction.trunk."
         more = {"text.positional_embedding": torch.zeros(3), "logit_scale": torch.zeros(())}
-        save_file({f"visual.trunk.{key}": value for key, value in start.items()} | more, file)
+        save_file({prefix + key: value for key, value in start.items()} | more, file)
     else:
         (torch.save if names == "pickled" else save_file)(start, file)
     options = ["--initial", str(file), "--epochs", "1", "--rate", "1e-9"]
@@ -204,6 +205,12 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, data, trained, 
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     config = "config.json"
     assert (tmp_path / NAMES[backbone] / config).read_text() == (trained / config).read_text()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(data, trained, backbone, tmp_path, capsys):
+    (tmp_path / "checkpoint.pt").symlink_to(trained.parent / "checkpoint.pt")
+    assert run(backbone, data, tmp_path, "--resume", "--split", "random") == 2
+    assert "resume with the same settings" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(data, tmp_path):
@@ -251,7 +258,7 @@ def test_checkpointing_changes_no_gradient():
 
 def test_the_schedule_is_the_authors():
     schedule = leiq_siglip.Steps(
-        epochs=6, steps_per_epoch=3, warmup=0, weight_decay=1e-7, average=0, seed=0, decay=0.95
+        epochs=6, steps_per_epoch=3, warmup=0, weight_decay=1e-7, average=0, seed=0, recipe={"decay": 0.95}
     )
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-5)
     theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.95)

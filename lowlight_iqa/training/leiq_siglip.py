@@ -52,13 +52,14 @@ class Recipe:
 class Steps(Schedule):
     """Adam, and a learning rate that falls after every second epoch."""
 
-    decay: float
+    recipe: dict[str, Any]  # so that a checkpoint of another recipe is not gone on from
 
     optimizer: ClassVar = torch.optim.Adam
 
     def factor(self, step: int) -> float:
         """What the learning rates are multiplied by at a step."""
-        return self.decay ** (step // self.steps_per_epoch // 2)
+        decay: float = self.recipe["decay"]
+        return decay ** (step // self.steps_per_epoch // 2)
 
 
 # Data
@@ -271,7 +272,7 @@ def train_leiq_siglip(
         weight_decay=recipe.weight_decay,
         average=0,
         seed=recipe.seed,
-        decay=recipe.decay,
+        recipe=asdict(recipe),
     )
     validation = Validation(checking)
     rates = [(list(network.parameters()), recipe.rate)]

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+COMPACT = ("lite0", "lite1", "lite2")
+
 _torchvision_ops: torch.library.Library | None = None  # the schemas vanish with this object
 
 
@@ -49,13 +51,13 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
-def siglip_tower(name: str) -> nn.Module:
-    """A SigLIP vision tower of timm, pooled by attention, on the meta device: weights are to be assigned to it.
+def siglip_tower(name: str, device: str = "meta") -> nn.Module:
+    """A SigLIP vision tower of timm, pooled by attention; on the meta device weights are to be assigned to it.
 
     Drawing 428 million numbers to be overwritten would take longer than reading them from disk.
     """
     timm = import_timm()
-    with torch.device("meta"):
+    with torch.device(device):
         tower: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, global_pool="map")
     return tower
 
@@ -69,7 +71,7 @@ class CompactTrunk(nn.Module):
 
     def __init__(self, name: str = "lite1") -> None:
         super().__init__()
-        if name not in ("lite0", "lite1", "lite2"):
+        if name not in COMPACT:
             raise ValueError(f"the compact trunks are 'lite0', 'lite1' and 'lite2', not {name!r}")
         net = import_timm().create_model(f"tf_efficientnet_{name}", pretrained=False, num_classes=0)
         self.stem = nn.Sequential(net.conv_stem, net.bn1)

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of a file's name
     try:
         argv = sys.argv[1:] if argv is None else argv
-        args = build_parser(recipes="train" in argv).parse_args(argv)
+        args = build_parser(argv).parse_args(argv)
         status = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -51,14 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(status)
 
 
-def build_parser(recipes: bool = True) -> argparse.ArgumentParser:
-    """The whole command line; without the training recipes, which take a second to import, it is quicker."""
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The whole command line; training recipes, which take a second to import, only if ``argv`` trains."""
     parser = _Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (add_score, add_list, add_card, add_convert, add_fetch, add_push, add_evaluate):
         add(subparsers)
-    add_train(subparsers, recipes)
+    add_train(subparsers, argv)
     return parser
 
 
@@ -350,32 +350,56 @@ def run_convert(args: argparse.Namespace) -> int:
 # train
 
 
-def add_train(subparsers: Subparsers, recipes: bool) -> None:
-    """Declare ``train`` and, if ``recipes``, what can be trained."""
+def add_train(subparsers: Subparsers, argv: Sequence[str]) -> None:
+    """Declare ``train`` and, if ``argv`` has it, what can be trained."""
     parser = subparsers.add_parser(
         "train",
         help="train a metric",
         description="Train a metric; works unchanged under torchrun. The result is a directory for --weights.",
     )
     chosen = parser.add_subparsers(title="recipes", metavar="RECIPE", required=True)
-    if recipes:
-        add_train_leiq(chosen)
+    if "train" in argv:
+        add_train_leiq(chosen, argv)
         add_train_iaca(chosen)
         add_train_bmqa(chosen)
 
 
-def add_train_leiq(subparsers: Subparsers) -> None:
-    """Declare ``train leiq``."""
+def add_train_leiq(subparsers: Subparsers, argv: Sequence[str]) -> None:
+    """Declare ``train leiq``: by the --backbone in ``argv`` the compact recipe or that of the authors' models."""
+    from .backbones import COMPACT
     from .training.leiq import Recipe, train_leiq
+    from .training.leiq_siglip import METRICS
+
+    first = _Parser(prog=f"{PROGRAM} train leiq", add_help=False, allow_abbrev=False)
+    first.add_argument("--backbone", choices=[*COMPACT, *METRICS])
+    if first.parse_known_args(argv if list(argv[:2]) == ["train", "leiq"] else [])[0].backbone in METRICS:
+        add_train_leiq_siglip(subparsers)
+        return
 
     def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
         clean = list(find_pictures(args.clean))
         return train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
 
-    parser = add_recipe(subparsers, "leiq", Recipe, train)
+    parser = add_recipe(subparsers, "leiq", "BIQ2021", Recipe, train)
+    parser.epilog = f"--backbone {' or '.join(METRICS)} trains the authors' models, on MLE: see --help with it."
     parser.add_argument(
         "--clean", type=Path, action="append", default=[], metavar="DIR", help="folder of more clean pictures"
     )
+
+
+def add_train_leiq_siglip(subparsers: Subparsers) -> None:
+    """Declare ``train leiq`` with a backbone of the authors'."""
+    from .training.leiq_siglip import Recipe, train_leiq_siglip
+
+    def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
+        start = {"initial": args.initial, "from_scratch": args.from_scratch}
+        return train_leiq_siglip(args.data, args.out, recipe, **start, resume=args.resume, device=device)
+
+    parser = add_recipe(subparsers, "leiq", "MLE", Recipe, train)
+    parser.add_argument(
+        "--initial", type=Path, metavar="FILE", help="SigLIP2 weights of the tower: safetensors or a state dict"
+    )
+    parser.add_argument("--from-scratch", action="store_true", help="start from random weights instead")
 
 
 def add_train_iaca(subparsers: Subparsers) -> None:
@@ -385,7 +409,7 @@ def add_train_iaca(subparsers: Subparsers) -> None:
     def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
         return train_iaca(args.data, args.out, recipe, resume=args.resume, device=device)
 
-    add_recipe(subparsers, "iaca", Recipe, train)
+    add_recipe(subparsers, "iaca", "BIQ2021", Recipe, train)
 
 
 def add_train_bmqa(subparsers: Subparsers) -> None:
@@ -404,7 +428,7 @@ def add_train_bmqa(subparsers: Subparsers) -> None:
             device=device,
         )
 
-    parser = add_recipe(subparsers, "bmqa", Recipe, train)
+    parser = add_recipe(subparsers, "bmqa", "BIQ2021", Recipe, train)
     parser.add_argument("--stage", required=True, choices=STAGES, help="each starts from the last before it in --out")
     parser.add_argument("--mle", type=Path, metavar="DIR", help="MLE's folder, for its descriptions")
     parser.add_argument(
@@ -415,17 +439,18 @@ def add_train_bmqa(subparsers: Subparsers) -> None:
 def add_recipe(
     subparsers: Subparsers,
     name: str,
+    data: str,
     recipe: Callable[..., R],
     train: Callable[[argparse.Namespace, R, str], Path],
 ) -> argparse.ArgumentParser:
     """Declare a recipe, a dataclass: every number of it is an option. ``train`` is given the options and the device."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
-        help=f"train {name} on BIQ2021",
-        description=f"Train {name} on BIQ2021 and print the directory of the result.",
+        help=f"train {name} on {data}",
+        description=f"Train {name} on {data} and print the directory of the result.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the BIQ2021 folder")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"the {data} folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="log, checkpoint and result")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     add_device(parser)

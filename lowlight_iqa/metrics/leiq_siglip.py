@@ -101,8 +101,8 @@ class LeiqMean(Metric):
     While they are not kept, every call reads them from disk, so many pictures are best given as one list, and the
     gradient cannot be differentiated again.
 
-    ``half_precision = torch.bfloat16`` (or float16) scores faster and less exactly: matrix products of the towers are
-    computed in it, the sums between them in float32.
+    ``half_precision = torch.float16`` scores faster and less exactly: the products in the towers' blocks are computed
+    in it, the sums between them, the pooling and the heads in float32. torch.bfloat16 is less exact by far.
     """
 
     keep_loaded = False
@@ -255,12 +255,24 @@ class LeiqSiglip(LeiqMean):
         metric._build(card, {key: value.float() for key, value in tensors.items()}, fit_mappings(card.name, mat))
         return metric
 
+    @classmethod
+    def from_tower(cls, card: Card, tower: nn.Module) -> LeiqSiglip:
+        """A metric with a tower and freshly drawn heads, to be trained; it has no scale until it is ``calibrated``."""
+        metric = cls.__new__(cls)
+        metric._assemble(card, tower)
+        return metric
+
     def _build(self, card: Card, tensors: Mapping[str, Tensor], mappings: dict[str, list[float]]) -> None:
         from ..backbones import siglip_tower
 
+        self._assemble(card, siglip_tower(TOWERS[card.name][0]))
+        load_strictly(self, tensors, assign=True)
+        self.calibrate(mappings)
+        self.eval().requires_grad_(False)
+
+    def _assemble(self, card: Card, tower: nn.Module) -> None:
         super().__init__(card, {})
-        name, self.side, self.tasks = TOWERS[card.name]
-        tower = siglip_tower(name)
+        _, self.side, self.tasks = TOWERS[card.name]
         width = int(tower.num_features)  # type: ignore[arg-type]
         heads = [nn.Sequential(nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 1)) for _ in self.tasks]
         self.feature_extraction = nn.ModuleDict({"trunk": tower})
@@ -268,10 +280,12 @@ class LeiqSiglip(LeiqMean):
             self.quality = heads[0]
         else:
             self.heads = nn.ModuleDict(dict(zip(self.tasks, heads, strict=True)))
-        load_strictly(self, tensors, assign=True)
+        self.calibrate({})
+
+    def calibrate(self, mappings: dict[str, list[float]]) -> None:
+        """Put the outputs on the scales of the labels: parameters of ``logistic`` by task."""
         self.mappings = mappings
-        self.uncalibrated = frozenset(self.tasks) - self.mappings.keys()
-        self.eval().requires_grad_(False)
+        self.uncalibrated = frozenset(self.tasks) - mappings.keys()
 
     def weight_config(self) -> dict[str, Any]:
         """The mappings to the scales of the labels."""
@@ -279,11 +293,16 @@ class LeiqSiglip(LeiqMean):
 
     def raw(self, x: Tensor) -> dict[str, Tensor]:
         """What the heads say (N,) of pictures (N, 3, H, W) in [0, 1], by task, on no particular scale."""
-        seen = middle(resize(x), self.side) * 2 - 1
-        with torch.autocast(x.device.type, self.half_precision, self.half_precision is not None):
-            features = self.feature_extraction["trunk"](seen.to(self._anchor.dtype)).to(self._anchor.dtype)  # (N, C)
+        return self.outputs(middle(resize(x), self.side))
+
+    def outputs(self, seen: Tensor) -> dict[str, Tensor]:
+        """``raw`` of the squares (N, 3, side, side) that the tower sees."""
+        trunk: Any = self.feature_extraction["trunk"]
+        with torch.autocast(seen.device.type, self.half_precision, self.half_precision is not None):
+            tokens = trunk.forward_features((seen * 2 - 1).to(self._anchor.dtype))  # (N, tokens, C)
+        features = trunk.forward_head(tokens.to(self._anchor.dtype))  # (N, C)
         heads = [self.quality] if len(self.tasks) == 1 else self.heads.values()
-        return {task: head(features)[:, 0].to(x.dtype) for task, head in zip(self.tasks, heads, strict=True)}
+        return {task: head(features)[:, 0].to(seen.dtype) for task, head in zip(self.tasks, heads, strict=True)}
 
     def _mapped(self, x: Tensor) -> dict[str, Tensor]:
         raw = self.raw(x)

@@ -38,7 +38,7 @@ MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate":
 class Recipe:
     """Every number of the training; the defaults made the bundled weights, as docs/leiq.md qualifies."""
 
-    trunk: str = "lite1"
+    backbone: str = "lite1"
     hidden: int = 128
     frozen: int = 3  # leading stages of the trunk that keep their ImageNet weights
     epochs: int = 9
@@ -224,8 +224,8 @@ def train_leiq(
     fitting, groups, album = material.fitting, material.groups, material.album
     log.info("%d rated pictures, %d held out, %d groups", len(fitting), len(material.checking), len(groups))
 
-    network = LeiqNetwork(recipe.trunk, recipe.hidden)
-    network.trunk.load_state_dict(load_imagenet(recipe.trunk).state_dict())
+    network = LeiqNetwork(recipe.backbone, recipe.hidden)
+    network.trunk.load_state_dict(load_imagenet(recipe.backbone).state_dict())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not resume:
         start_heads(network, material, recipe)
@@ -392,9 +392,9 @@ def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str,
         card,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",
         trained_on=f"{len(material.fitting)} pictures of BIQ2021's training list (MOS) and {recipe.degraded} groups of "
-        f"degraded pictures (attributes); trunk EfficientNet-{recipe.trunk.capitalize()} from ImageNet",
+        f"degraded pictures (attributes); trunk EfficientNet-{recipe.backbone.capitalize()} from ImageNet",
         license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0",
         datasets=("BIQ2021",),
-        base_model=f"timm/tf_efficientnet_{recipe.trunk}.in1k",
+        base_model=f"timm/tf_efficientnet_{recipe.backbone}.in1k",
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
     )

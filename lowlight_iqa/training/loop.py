@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, warm-up and cosine, averaged weights, checkpoints to resume from, torchrun.
+"""The one training loop: a schedule, averaged weights, checkpoints to resume from, torchrun.
 
 A batch loss such as PLCC is no mean over pictures, so data parallelism as usual (mean of the ranks' gradients) would
 train something else. Here each rank computes its share of the pictures, ``Ranks.gather`` makes the whole batch's
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -82,14 +82,21 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast."""
+    """How long and how fast: AdamW, warm-up and cosine; a subclass may have it otherwise."""
 
     epochs: int
     steps_per_epoch: int
     warmup: int  # steps
     weight_decay: float
-    average: float  # decay of the averaged weights, the ones that are kept
+    average: float  # decay of the averaged weights, the ones that are kept; 0 keeps the last ones
     seed: int
+
+    optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.AdamW
+
+    def factor(self, step: int) -> float:
+        """What the learning rates are multiplied by at a step."""
+        part = min(1, step / (self.epochs * self.steps_per_epoch))
+        return min(1.0, (step + 1) / self.warmup) * (0.5 + 0.5 * math.cos(math.pi * part))
 
 
 def train(
@@ -101,6 +108,7 @@ def train(
     *,
     resume: bool = False,
     validate: Callable[[N], Mapping[str, float]] | None = None,
+    stateful: Sequence[Any] = (),
     stop: Callable[[Mapping[str, float]], bool] | None = None,
     ranks: Ranks,
 ) -> N:
@@ -112,10 +120,11 @@ def train(
         network: what is trained, in place.
         rates: groups of parameters with their learning rates.
         batch_loss: (network, generator of the step, ranks) -> scalar of the whole batch and figures to log.
-        schedule: epochs, warm-up, averaging, seed.
+        schedule: epochs, optimizer, learning rates, averaging, seed.
         out: folder for ``train.log`` and ``checkpoint.pt``.
         resume: go on from ``checkpoint.pt``.
         validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
+        stateful: what else a resumed run must find as it was, each with ``state_dict`` and ``load_state_dict``.
         stop: called with the mean of each figure over an epoch; true ends the training there.
         ranks: this process among others.
 
@@ -126,19 +135,17 @@ def train(
     """
     from tqdm import tqdm
 
-    optimizer = torch.optim.AdamW(
+    optimizer = schedule.optimizer(
         [{"params": list(parameters), "lr": rate} for parameters, rate in rates],
         weight_decay=schedule.weight_decay,
     )
     total = schedule.epochs * schedule.steps_per_epoch
-    decline = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / schedule.warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1, step / total))),
-    )
-    average = copy.deepcopy(network).requires_grad_(False)
+    decline = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step))
+    average = copy.deepcopy(network).requires_grad_(False) if schedule.average else network
+    kept = (network, average, optimizer, decline, *stateful)
     checkpoint, start = out / "checkpoint.pt", 0
     if resume:
-        start = _restore(checkpoint, schedule, network, average, optimizer, decline)
+        start = _restore(checkpoint, schedule, *kept)
         log.info("resumed at step %d of %d", start, total)
 
     bar = tqdm(total=total, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
@@ -155,8 +162,8 @@ def train(
         decline.step()
         decay = min(schedule.average, (step + 1) / (step + 10))
         with torch.no_grad():
-            for kept, now in zip(average.parameters(), network.parameters(), strict=True):
-                kept.lerp_(now, 1 - decay)
+            for mean, now in zip(average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)  # nothing happens where they are the same
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         if (step + 1) % 20 == 0:
@@ -167,10 +174,10 @@ def train(
         if (step + 1) % schedule.steps_per_epoch:
             continue
         if ranks.rank == 0:
-            _save(checkpoint, schedule, step + 1, network, average, optimizer, decline)
             if validate is not None:
                 parts = " ".join(f"{name} {value:.4f}" for name, value in validate(average).items())
                 log.info("epoch %d of %d: %s", (step + 1) // schedule.steps_per_epoch, schedule.epochs, parts)
+            _save(checkpoint, schedule, step + 1, *kept)
         if stop is not None and stop(means):
             log.info("stopped after epoch %d", (step + 1) // schedule.steps_per_epoch)
             break

@@ -2,7 +2,9 @@
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
 heads; and, for the MOS head, the order within a group: less degraded before more degraded, clean before mixed).
-The early stages of the trunk keep their ImageNet weights: with a few thousand pictures they are better not moved.
+A second part takes rated pictures alone: it wins back what the order of degraded pictures costs in agreement with
+people. Then the heads, which are linear, are fitted to the final trunk: the attributes by ridge regression, the order
+of exposures by a convex fit.
 """
 
 from __future__ import annotations
@@ -36,22 +38,22 @@ MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate":
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training; the defaults made the bundled weights, as docs/leiq.md qualifies."""
+    """Every number of the training; the defaults made the bundled weights."""
 
-    backbone: str = "lite1"
+    backbone: str = "lite2"
     hidden: int = 128
-    frozen: int = 3  # leading stages of the trunk that keep their ImageNet weights
-    epochs: int = 9
+    frozen: int = 0  # leading stages of the trunk that keep their ImageNet weights
+    epochs: int = 6
     rated: int = 24  # rated pictures of a step
-    crop: int = 448  # their random crop
-    bright: float = 0.4  # share of them that is not dark; the list holds mostly dark ones, the world does not
-    groups: int = 5  # groups of degraded pictures of a step
-    degraded: int = 800  # groups made beforehand
-    degraded_crop: int = 288
-    clean_mos: float = 0.70  # a picture above it counts as clean
+    crop: int = 320  # their random crop
+    bright: float = 0.3  # share of them that is not dark, about that of the list
+    groups: int = 3  # groups of degraded pictures of a step
+    degraded: int = 1200  # groups made beforehand
+    degraded_crop: int = 256
+    clean_mos: float = 0.55  # a picture above it counts as clean
     dropout: float = 0.2  # of the pooled features
     ridge: float = 1000.0  # strength of the ridge regression that the heads start from
-    trunk_rate: float = 1e-4
+    trunk_rate: float = 1.5e-4
     head_rate: float = 1e-4
     ladders: int = 300  # well-exposed pictures whose falling exposure settles the MOS head in the end
     ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
@@ -59,7 +61,10 @@ class Recipe:
     ladder_ridge: float = 0.03
     weight_decay: float = 0.05
     warmup: int = 100  # steps
-    average: float = 0.998  # decay of the averaged weights, the ones that are kept
+    average: float = 0.99  # decay of the averaged weights, the ones that are kept
+    rated_epochs: int = 3  # of the second part, on rated pictures alone
+    rated_rate: float = 1e-4
+    refit: float = 3000.0  # strength of the ridge regression that fits the attribute heads to the final trunk
     seed: int = 0
 
 
@@ -236,17 +241,22 @@ def train_leiq(
     for parameter in moving:
         parameter.requires_grad_(True)
 
-    def batch_loss(net: LeiqNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
-        def shared(pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
-            raw = net(to_tensor(ranks.share(pictures)).to(device), recipe.frozen, recipe.dropout)
-            return {task: ranks.gather(raw[task]) for task in TASKS}
+    def shared(net: LeiqNetwork, pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        raw = net(to_tensor(ranks.share(pictures)).to(device), recipe.frozen, recipe.dropout)
+        return {task: ranks.gather(raw[task]) for task in TASKS}
 
+    def rated_loss(net: LeiqNetwork, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         chosen = [fitting[i] for i in rng.choice(len(fitting), recipe.rated, replace=False, p=material.chance)]
-        crops = [random_crop(album(item.path), recipe.crop, rng) for item in chosen]
+        mos = shared(net, [random_crop(album(item.path), recipe.crop, rng) for item in chosen])["mos"]
+        return mos, plcc_loss(mos, torch.tensor([item.mos for item in chosen], device=device))
+
+    def rated_alone(net: LeiqNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
+        return rated_loss(net, rng)[1], {}
+
+    def batch_loss(net: LeiqNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
+        mos, by_rating = rated_loss(net, rng)
         shown = [groups[i] for i in rng.choice(len(groups), recipe.groups, replace=False)]
-        mos = shared(crops)["mos"]
-        by_rating = plcc_loss(mos, torch.tensor([item.mos for item in chosen], device=device))
-        raw = shared([picture for group in shown for picture in group.pictures])
+        raw = shared(net, [picture for group in shown for picture in group.pictures])
         targets = torch.from_numpy(np.concatenate([group.targets for group in shown])).to(device)
         by_group = group_loss(shown, raw, targets, mos.detach().std() + 1e-3)
         return 2 * by_rating + by_group, {"rated": by_rating.item(), "groups": by_group.item()}
@@ -264,9 +274,23 @@ def train_leiq(
     def validate(net: LeiqNetwork) -> dict[str, float]:
         return measure(net, material)[0]
 
-    average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
+    joint = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
+    network.load_state_dict(joint.state_dict())
+    second = out / "rated"
+    second.mkdir(exist_ok=True)
+    average = train(
+        network,
+        [(moving, recipe.rated_rate), (list(network.heads["mos"].parameters()), recipe.rated_rate)],
+        rated_alone,
+        replace(schedule, epochs=recipe.rated_epochs),
+        second,
+        resume=resume and (second / "checkpoint.pt").is_file(),
+        validate=validate,
+        ranks=ranks,
+    )
     directory = out / "leiq"
     if ranks.rank == 0:
+        refit_attributes(average, material, recipe)
         settle_order(average, material, recipe)
         figures, mappings = measure(average, material)
         card = make_card(find("leiq")[1], recipe, material, figures)
@@ -277,22 +301,49 @@ def train_leiq(
 
 
 @torch.no_grad()
+def statistics(network: LeiqNetwork, pictures: Iterable[Tensor], total: int) -> Tensor:
+    """The trunk's pooled statistics of batches of pictures, a row each."""
+    from tqdm import tqdm
+
+    bar = tqdm(pictures, total=total, desc="features", disable=None)
+    return torch.cat([network.statistics(batch.to(network.center.device)) for batch in bar])
+
+
+def standardized(network: LeiqNetwork, rows: Tensor) -> np.ndarray:
+    """Statistics as the heads see them, in float64."""
+    values: np.ndarray = ((rows - network.center) / network.scale).double().cpu().numpy()
+    return values
+
+
+def layers_of(network: LeiqNetwork, task: str) -> tuple[nn.Linear, nn.Linear]:
+    """The two linear layers of a head."""
+    first, second = (layer for layer in network.heads[task].children() if isinstance(layer, nn.Linear))
+    return first, second
+
+
+def direction_of(network: LeiqNetwork, task: str) -> np.ndarray:
+    """A head as one linear map of the statistics: both layers multiplied, float64."""
+    first, second = layers_of(network, task)
+    values: np.ndarray = (second.weight @ first.weight)[0].double().detach().cpu().numpy()
+    return values
+
+
+def turn(network: LeiqNetwork, task: str, change: np.ndarray) -> None:
+    """Add ``change`` to the linear map that a head is, by the smallest change of its first layer."""
+    first, second = layers_of(network, task)
+    share = second.weight[0] / second.weight.square().sum()
+    first.weight += torch.outer(share, torch.from_numpy(change).to(share))
+
+
+@torch.no_grad()
 def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
     """Standardize the pooled features and start every head at the ridge regression on the untrained trunk's.
 
     A head that starts at random first pulls the trunk to where it happens to be (Kumar et al., ICLR 2022).
     """
-    from tqdm import tqdm
-
-    everything = len(network.trunk.stages)  # no stage needs a gradient here
-
-    def features(pictures: Iterable[Tensor], total: int) -> Tensor:
-        bar = tqdm(pictures, total=total, desc="features", disable=None)
-        return torch.cat([network.statistics(batch.to(network.center.device), everything) for batch in bar])
-
     rated, groups = material.fitting, material.groups
-    of_rated = features((to_tensor([material.album(item.path)]) for item in rated), len(rated))
-    of_groups = features((to_tensor(list(group.pictures)) for group in groups), len(groups))
+    of_rated = statistics(network, (to_tensor([material.album(item.path)]) for item in rated), len(rated))
+    of_groups = statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups))
     both = torch.cat([of_rated, of_groups])
     network.center.copy_(both.mean(0))
     network.scale.copy_(both.std(0) + 1e-4)
@@ -301,17 +352,33 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
     for place, name in enumerate(ATTRIBUTES):
         labels[name] = (of_groups, targets[:, place], np.ones(len(targets)))
     for task, (given, wanted, weight) in labels.items():
-        x = ((given - network.center) / network.scale).double().cpu().numpy()
+        x = standardized(network, given)
         x = x - np.average(x, 0, weight)
         y = (wanted - np.average(wanted, weights=weight)) / wanted.std()
         weighted = x.T * weight
         solution = np.linalg.solve(weighted @ x + recipe.ridge * np.eye(x.shape[1]), weighted @ y)
-        first, second = (layer for layer in network.heads[task].children() if isinstance(layer, nn.Linear))
+        first, second = layers_of(network, task)
         for layer in (first, second):
             nn.init.normal_(layer.weight, std=0.02 / layer.in_features**0.5)
             nn.init.zeros_(layer.bias)
         first.weight[0] = torch.from_numpy(solution).to(first.weight)
         second.weight[0, 0] = 1.0
+
+
+@torch.no_grad()
+def refit_attributes(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
+    """Fit the attribute heads to the trunk as it is now: ridge regression of what they miss, from where they stand."""
+    groups = material.groups
+    rows = statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups))
+    x = standardized(network, rows)
+    x -= x.mean(0)
+    targets = np.concatenate([group.targets for group in groups]).astype(np.float64)
+    square = x.T @ x + recipe.refit * np.eye(x.shape[1])
+    for place, name in enumerate(ATTRIBUTES):
+        now = direction_of(network, name)
+        raw, y = x @ now, targets[:, place] - targets[:, place].mean()
+        slope = (raw @ y) / max(raw @ raw, 1e-12)
+        turn(network, name, slope * now + np.linalg.solve(square, x.T @ (y - slope * raw)) - now)
 
 
 LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32))
@@ -331,22 +398,18 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
     if not lit:
         return
 
-    def features(pictures: Iterable[Tensor]) -> np.ndarray:
-        rows = torch.cat([network.statistics(batch.to(network.center.device)) for batch in pictures])
-        return ((rows - network.center) / network.scale).double().cpu().numpy()
-
-    ladders = features(
-        torch.stack([render(picture, step) for step in LADDER])
-        for picture in (to_tensor([material.album(item.path)])[0] for item in lit)
-    )
-    rated = features(to_tensor([material.album(item.path)]) for item in material.fitting[::3])
-    first, second = (layer for layer in network.heads["mos"].children() if isinstance(layer, nn.Linear))
-    now = (second.weight @ first.weight)[0].double().cpu().numpy()
-    spread = (rated @ now).std()
-    rated = (rated - rated.mean(0)) / spread
+    pictures = (to_tensor([material.album(item.path)])[0] for item in lit)
+    renderings = (torch.stack([render(picture, step) for step in LADDER]) for picture in pictures)
+    ladders = standardized(network, statistics(network, renderings, len(lit)))
+    third = material.fitting[::3]
+    rated = (to_tensor([material.album(item.path)]) for item in third)
+    shown = standardized(network, statistics(network, rated, len(third)))
+    now = direction_of(network, "mos")
+    spread = (shown @ now).std()
+    shown = (shown - shown.mean(0)) / spread
     ladders = ladders.reshape(len(lit), len(LADDER), -1)
     steps = ((ladders[:, :-1] - ladders[:, 1:]) / spread).reshape(-1, len(now))
-    keep = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(now))
+    keep = recipe.ladder_keep * shown.T @ shown / len(shown) + recipe.ladder_ridge * np.eye(len(now))
     change = np.zeros_like(now)
     for _ in range(20):  # Newton's steps on the piecewise quadratic
         missing = recipe.ladder_margin - steps @ (now + change)
@@ -357,8 +420,7 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
             break
     in_order = [(steps @ head).reshape(len(lit), -1).min(1) > 0 for head in (now, now + change)]
     log.info("exposure ladders in order: %.3f, before %.3f", in_order[1].mean(), in_order[0].mean())
-    direction = second.weight[0] / second.weight.square().sum()
-    first.weight += torch.outer(direction, torch.from_numpy(change).to(direction))
+    turn(network, "mos", change)
 
 
 def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float], dict[str, list[float]]]:

@@ -29,18 +29,18 @@ from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
 class Recipe:
     """Every number of the training."""
 
-    trunk: str = "lite1"
+    trunk: str = "lite2"
     initial: str = ""  # directory of a trained leiq to take the trunk from, "leiq" for the bundled one; else ImageNet's
     taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are looked at
     illumination: bool = True  # weigh places by illumination; off for the ablation
     gating: bool = True  # gate deviations by means; off for the ablation
-    epochs: int = 6
+    epochs: int = 3
     batch: int = 24
     crop: int = 320
     rotation: float = 0.0  # degrees to either side; IACA turns by up to 2
     side: float = 0.1  # weight in the loss of each tap's own output
-    trunk_rate: float = 2e-4
-    head_rate: float = 2e-4
+    trunk_rate: float = 1e-4
+    head_rate: float = 5e-4
     weight_decay: float = 0.05
     warmup: int = 50  # steps
     average: float = 0.98  # decay of the averaged weights, the ones that are kept

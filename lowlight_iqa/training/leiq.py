@@ -62,7 +62,7 @@ class Recipe:
     weight_decay: float = 0.05
     warmup: int = 100  # steps
     average: float = 0.99  # decay of the averaged weights, the ones that are kept
-    rated_epochs: int = 3  # of the second part, on rated pictures alone
+    rated_epochs: int = 3  # of the second part, on rated pictures alone; 0 leaves it out
     rated_rate: float = 1e-4
     refit: float = 3000.0  # strength of the ridge regression that fits the attribute heads to the final trunk
     seed: int = 0
@@ -274,20 +274,21 @@ def train_leiq(
     def validate(net: LeiqNetwork) -> dict[str, float]:
         return measure(net, material)[0]
 
-    joint = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
-    network.load_state_dict(joint.state_dict())
-    second = out / "rated"
-    second.mkdir(exist_ok=True)
-    average = train(
-        network,
-        [(moving, recipe.rated_rate), (list(network.heads["mos"].parameters()), recipe.rated_rate)],
-        rated_alone,
-        replace(schedule, epochs=recipe.rated_epochs),
-        second,
-        resume=resume and (second / "checkpoint.pt").is_file(),
-        validate=validate,
-        ranks=ranks,
-    )
+    average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
+    if recipe.rated_epochs:
+        network.load_state_dict(average.state_dict())
+        second = out / "rated"
+        second.mkdir(exist_ok=True)
+        average = train(
+            network,
+            [(moving, recipe.rated_rate), (list(network.heads["mos"].parameters()), recipe.rated_rate)],
+            rated_alone,
+            replace(schedule, epochs=recipe.rated_epochs),
+            second,
+            resume=resume and (second / "checkpoint.pt").is_file(),
+            validate=validate,
+            ranks=ranks,
+        )
     directory = out / "leiq"
     if ranks.rank == 0:
         refit_attributes(average, material, recipe)

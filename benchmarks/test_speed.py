@@ -1,6 +1,6 @@
 """Speed and peak memory of every metric, and of other libraries' on the same pictures, each in a process of its own.
 
-    pip install -e ".[bench]" && python benchmarks/test_speed.py [--device cpu] [--threads 2] [--metric niqe ...]
+    pip install -e ".[peers]" && python benchmarks/test_speed.py [--device cpu] [--threads 2] [--metric niqe ...]
 
 Writes docs/benchmarks.md and benchmarks/speed.json. Times are medians; memory is what the peak of the process grows by
 over the loaded metric. Peers that are not installed are named and left out. piq and pyiqa download the parameters of

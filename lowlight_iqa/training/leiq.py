@@ -56,8 +56,8 @@ class Recipe:
     trunk_rate: float = 1.5e-4
     head_rate: float = 1e-4
     ladders: int = 300  # well-exposed pictures whose falling exposure settles the MOS head in the end
-    ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
-    ladder_keep: float = 0.3  # weight of those scores' change
+    ladder_margin: float = 0.2  # of a step, in deviations of the scores of rated pictures
+    ladder_keep: float = 0.5  # weight of those scores' change
     ladder_ridge: float = 0.03
     weight_decay: float = 0.05
     warmup: int = 100  # steps

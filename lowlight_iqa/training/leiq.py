@@ -2,9 +2,9 @@
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
 heads; and, for the MOS head, the order within a group: less degraded before more degraded, clean before mixed).
-A second part takes rated pictures alone: it wins back what the order of degraded pictures costs in agreement with
-people. Then the heads, which are linear, are fitted to the final trunk: the attributes by ridge regression, the order
-of exposures by a convex fit.
+The early stages of the trunk keep their ImageNet weights. A second part (``rated_epochs``) may take rated pictures alone,
+to win back what the order of degraded pictures costs in agreement with people. In the end the heads, which are linear,
+are fitted to the final trunk: the attributes by ridge regression (``refit``), the order of exposures by a convex fit.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate":
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training; the defaults made the bundled weights."""
+    """Every number of the training; the defaults made the bundled weights, as docs/leiq.md qualifies."""
 
-    backbone: str = "lite2"
+    backbone: str = "lite1"
     hidden: int = 128
-    frozen: int = 0  # leading stages of the trunk that keep their ImageNet weights
-    epochs: int = 6
+    frozen: int = 3  # leading stages of the trunk that keep their ImageNet weights
+    epochs: int = 9
     rated: int = 24  # rated pictures of a step
-    crop: int = 320  # their random crop
-    bright: float = 0.3  # share of them that is not dark, about that of the list
-    groups: int = 3  # groups of degraded pictures of a step
-    degraded: int = 1200  # groups made beforehand
-    degraded_crop: int = 256
-    clean_mos: float = 0.55  # a picture above it counts as clean
+    crop: int = 448  # their random crop
+    bright: float = 0.4  # share of them that is not dark; the list holds mostly dark ones, the world does not
+    groups: int = 5  # groups of degraded pictures of a step
+    degraded: int = 800  # groups made beforehand
+    degraded_crop: int = 288
+    clean_mos: float = 0.70  # a picture above it counts as clean
     dropout: float = 0.2  # of the pooled features
     ridge: float = 1000.0  # strength of the ridge regression that the heads start from
-    trunk_rate: float = 1.5e-4
+    trunk_rate: float = 1e-4
     head_rate: float = 1e-4
     ladders: int = 300  # well-exposed pictures whose falling exposure settles the MOS head in the end
-    ladder_margin: float = 0.2  # of a step, in deviations of the scores of rated pictures
-    ladder_keep: float = 0.5  # weight of those scores' change
+    ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
+    ladder_keep: float = 0.3  # weight of those scores' change
     ladder_ridge: float = 0.03
     weight_decay: float = 0.05
     warmup: int = 100  # steps
-    average: float = 0.99  # decay of the averaged weights, the ones that are kept
-    rated_epochs: int = 3  # of the second part, on rated pictures alone; 0 leaves it out
+    average: float = 0.998  # decay of the averaged weights, the ones that are kept
+    rated_epochs: int = 0  # of a second part, on rated pictures alone
     rated_rate: float = 1e-4
-    refit: float = 3000.0  # strength of the ridge regression that fits the attribute heads to the final trunk
+    refit: float = 0.0  # strength of the ridge regression that fits the attribute heads to the final trunk; 0: none
     seed: int = 0
 
 
@@ -291,7 +291,8 @@ def train_leiq(
         )
     directory = out / "leiq"
     if ranks.rank == 0:
-        refit_attributes(average, material, recipe)
+        if recipe.refit:
+            refit_attributes(average, material, recipe)
         settle_order(average, material, recipe)
         figures, mappings = measure(average, material)
         card = make_card(find("leiq")[1], recipe, material, figures)

@@ -2,9 +2,10 @@
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
 heads; and, for the MOS head, the order within a group: less degraded before more degraded, clean before mixed).
-The early stages of the trunk keep their ImageNet weights. A second part (``rated_epochs``) may take rated pictures alone,
-to win back what the order of degraded pictures costs in agreement with people. In the end the heads, which are linear,
-are fitted to the final trunk: the attributes by ridge regression (``refit``), the order of exposures by a convex fit.
+The early stages of the trunk keep their ImageNet weights. A second part (``rated_epochs``) may take rated pictures
+alone, to win back what the order of degraded pictures costs in agreement with people. In the end the heads, which are
+linear, are fitted to the final trunk: the attributes by ridge regression (``refit``), the order of exposures by a
+convex fit.
 """
 
 from __future__ import annotations

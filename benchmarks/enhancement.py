@@ -33,7 +33,7 @@ from train_enhancer import Settings, enhance, fidelity, files, quality, read_pic
 
 TRAINED = ("iaca", "leiq", "niqe", "brisque")
 PARTNER = {"iaca": "brisque", "leiq": "brisque", "niqe": "leiq", "brisque": "leiq"}  # mixed with, as a guard
-WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0)  # to choose from, in units of examples/train_enhancer.py's balance
+WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # to choose from, in units of examples/train_enhancer.py's balance
 RAISE = 10.0
 SEEDS = (0, 1, 2)
 HELD_OUT = 4  # every fourth training pair in the order of file names, six of 22, for choosing
@@ -312,7 +312,7 @@ def main() -> None:
         phases = (
             (proof.to_choose, one),
             (proof.main_runs, SEEDS),
-            (proof.raised_runs, SEEDS),
+            (proof.raised_runs, one),
             (proof.guarded_runs, one),
         )
         for phase, seeds in phases:

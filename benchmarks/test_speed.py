@@ -128,8 +128,13 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     def peak() -> float:
         if device != "cpu":
             return float(torch.cuda.max_memory_allocated()) / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        status = Path("/proc/self/status")
+        if not status.is_file():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return int(next(row.split()[1] for row in status.read_text().splitlines() if row.startswith("VmHWM"))) / 1024
 
+    if Path("/proc/self/clear_refs").is_file():
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here, not from what loading took
     before, scores, times = peak(), once(), []
     while len(times) < 3 or (sum(times) < SECONDS and len(times) < 50):
         start = time.perf_counter()

@@ -22,7 +22,7 @@ import torch
 import lowlight_iqa
 from lowlight_iqa.correlation import plcc, srcc
 from lowlight_iqa.data import Dataset, Rated, biq2021, mle
-from lowlight_iqa.metrics.bmqa import SLOTS, Bmqa, Vocabulary, padded, slots_of
+from lowlight_iqa.metrics.bmqa import SLOTS, Bmqa, Vocabulary, levels_of, padded, slots_of
 from lowlight_iqa.training import descriptions
 from lowlight_iqa.training.bmqa import srcc_of_words
 from lowlight_iqa.training.degradations import Degradation, render
@@ -80,7 +80,7 @@ def captions(metric: Bmqa, items: Sequence[Rated]) -> None:
     pairs, first_five = [], []
     for item in items:
         x = lowlight_iqa.read_image(item.path)
-        (levels,) = descriptions.levels_of(x[None], metric.rules)
+        levels = levels_of(x[None], metric.rules)
         levels["appearance"] = int(item.mos > metric.rules["appearance"][0])
         (caption,) = metric.caption(x)
         found = slots_of(caption)
@@ -120,7 +120,7 @@ def changes(metric: Bmqa, items: Sequence[Rated]) -> None:
     print("| change | slot | the caption's word follows | the measured word does |\n|---|---|---|---|")
     ways: tuple[Callable[[torch.Tensor], dict[str, int]], ...] = (
         lambda x: slots_of(metric.caption(x)[0]),
-        lambda x: descriptions.levels_of(x[None], metric.rules)[0],
+        lambda x: levels_of(x[None], metric.rules),
     )
     followed: dict[str, list[list[bool]]] = {name: [] for name in CHANGES}
     for item in items:

@@ -73,6 +73,7 @@ class CompactTrunk(nn.Module):
         super().__init__()
         if name not in COMPACT:
             raise ValueError(f"the compact trunks are 'lite0', 'lite1' and 'lite2', not {name!r}")
+        self.name = name
         net = import_timm().create_model(f"tf_efficientnet_{name}", pretrained=False, num_classes=0)
         self.stem = nn.Sequential(net.conv_stem, net.bn1)
         self.stages: nn.Sequential = net.blocks

@@ -96,6 +96,11 @@ def measure(x: Tensor) -> dict[str, Tensor]:
     }
 
 
+def levels_of(x: Tensor, rules: Mapping[str, Sequence[float]]) -> dict[str, int]:
+    """The first four slots of one picture (1, 3, H, W) by the thresholds."""
+    return {name: int((value > value.new_tensor(rules[name])).sum()) for name, value in measure(x).items()}
+
+
 # Words
 
 
@@ -503,7 +508,7 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
         gradient=_GRADIENT,
         learned=True,
         preprocessing="resized to 224x224, bilinear, antialiased",
-        origin=f"{_ORIGIN} with --tower {tower} writes RUN/bmqa",
+        origin=f"{_ORIGIN} with --tower {tower} writes RUN/{name}",
     )
 
 
@@ -622,7 +627,7 @@ class Bmqa(Metric):
         return [self.network.vocabulary.decode(tokens) for tokens in captions]
 
     def _by_rules(self, x: Tensor) -> str:
-        levels = {name: int((value > value.new_tensor(self.rules[name])).sum()) for name, value in measure(x).items()}
+        levels = levels_of(x, self.rules)
         score = self(x, text=plain_sentence(levels))
         return plain_sentence({**levels, "appearance": int((score > score.new_tensor(self.rules["appearance"])).sum())})
 

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ..backbones import load_imagenet
 from ..card import Card
 from ..correlation import fit_logistic, srcc
 from ..data import load, mle
@@ -36,17 +35,18 @@ from ..metrics.bmqa import (
     BmqaNetwork,
     Config,
     Vocabulary,
+    levels_of,
     measure,
     padded,
     paper_config,
     plain_sentence,
     slots_of,
 )
-from ..registry import create_metric, find
+from ..registry import find
 from ..weights import load_strictly, serialize
 from . import descriptions
 from .loop import Ranks, Schedule, log, start_log, train
-from .pictures import Album, agreement, random_crop, to_tensor
+from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
 
 STAGES = ("pretrain", "align", "score", "caption")
 DATASETS = {
@@ -227,7 +227,7 @@ def find_levels(items: Sequence[Rated], album: Album, rules: dict[str, list[floa
     """The slots of each picture: what people said of it, or measured and, the appearance, from the score."""
     levels = {}
     for item in items:
-        (made,) = descriptions.levels_of(to_tensor([album(item.path)]), rules)
+        made = levels_of(to_tensor([album(item.path)]), rules)
         made["appearance"] = int(item.mos > rules["appearance"][0])
         levels[item.path] = {**made, **slots_of(descriptions.tidy(item.description))}
     return levels
@@ -254,7 +254,7 @@ def keep(network: BmqaNetwork, items: Sequence[Rated], material: Material, copie
         rng = np.random.default_rng([seed, place])
         shown = [picture, *(descriptions.as_degraded(picture, rng) for _ in range(copies))]
         features += [network.features(to_tensor([each]).to(device)).half().cpu() for each in shown]
-        made = [descriptions.levels_of(to_tensor([each]), material.rules)[0] for each in shown[1:]]
+        made = [levels_of(to_tensor([each]), material.rules) for each in shown[1:]]
         levels += [material.levels[item.path], *made]
         texts += [descriptions.tidy(item.description), *[""] * copies]
     return Kept(torch.cat(features), levels, texts)
@@ -274,16 +274,8 @@ def new_network(recipe: Recipe, vocabulary: Vocabulary, initial: str | None) -> 
     config = Config(recipe.tower) if compact else paper_config(recipe.tower)
     network = BmqaNetwork(replace(config, text=recipe.text, modalities=recipe.modalities), vocabulary)
     trunk = network.tower.trunk
-    if compact and initial:
-        source = initial if Path(initial).exists() else None
-        name = json.loads((Path(initial) / "config.json").read_text())["card"]["name"] if source else initial
-        given: Any = getattr(create_metric(name, weights=source), "network", None)
-        given = getattr(given, "tower", given)  # a bmqa has it one step deeper
-        if not isinstance(getattr(given, "trunk", None), type(trunk)):
-            raise ValueError(f"{initial} has no compact trunk to start from; give leiq, iaca or bmqa")
-        load_strictly(trunk, given.trunk.state_dict())
-    elif compact:
-        trunk.load_state_dict(load_imagenet(recipe.tower).state_dict())
+    if compact:
+        load_strictly(trunk, starting_trunk(recipe.tower, initial or "").state_dict())
     elif initial:
         with safe_open(initial, framework="pt") as file:
             load_strictly(trunk, {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  (no mapping)
@@ -380,7 +372,7 @@ def run_pretrain(
             text = descriptions.tidy(item.description)
             if not text:
                 crop = descriptions.as_degraded(crop, rng) if rng.random() < 0.5 else crop
-                (levels,) = descriptions.levels_of(to_tensor([crop]), material.rules)
+                levels = levels_of(to_tensor([crop]), material.rules)
                 text = descriptions.write(levels, rng, free=True)
             crops.append(crop)
             tokens.append(hide(net.vocabulary.encode(text), recipe.unknown, rng))

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..metrics.bmqa import SLOTS, measure
+from ..metrics.bmqa import SLOTS
 from .degradations import RAMPS, Degradation, mixture, render, to_uint8
 
 # How often MLE's raters used each word, from worst to best.
@@ -155,15 +154,6 @@ def as_degraded(picture: np.ndarray, rng: np.random.Generator, kind: str = "") -
         how = ways[int(rng.integers(len(ways)))]
     clean = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
     return to_uint8(render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))))
-
-
-def levels_of(x: Tensor, rules: Mapping[str, Sequence[float]]) -> list[dict[str, int]]:
-    """The first four slots of pictures (N, 3, H, W) by the thresholds."""
-    found = {name: values.cpu().numpy() for name, values in measure(x).items()}
-    return [
-        {name: int((values[place] > np.array(rules[name])).sum()) for name, values in found.items()}
-        for place in range(len(x))
-    ]
 
 
 def slip(levels: Mapping[str, int], rates: Mapping[str, float], rng: np.random.Generator) -> dict[str, int]:

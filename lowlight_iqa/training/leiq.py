@@ -304,12 +304,12 @@ def train_leiq(
 
 
 @torch.no_grad()
-def statistics(network: LeiqNetwork, pictures: Iterable[Tensor], total: int) -> Tensor:
-    """The trunk's pooled statistics of batches of pictures, a row each."""
+def statistics(network: LeiqNetwork, pictures: Iterable[Tensor], total: int, frozen: int = 0) -> Tensor:
+    """The trunk's pooled statistics of batches of pictures, a row each; ``frozen`` stages as training runs them."""
     from tqdm import tqdm
 
     bar = tqdm(pictures, total=total, desc="features", disable=None)
-    return torch.cat([network.statistics(batch.to(network.center.device)) for batch in bar])
+    return torch.cat([network.statistics(batch.to(network.center.device), frozen) for batch in bar])
 
 
 def standardized(network: LeiqNetwork, rows: Tensor) -> np.ndarray:
@@ -345,8 +345,9 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
     A head that starts at random first pulls the trunk to where it happens to be (Kumar et al., ICLR 2022).
     """
     rated, groups = material.fitting, material.groups
-    of_rated = statistics(network, (to_tensor([material.album(item.path)]) for item in rated), len(rated))
-    of_groups = statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups))
+    everything = len(network.trunk.stages)
+    of_rated = statistics(network, (to_tensor([material.album(item.path)]) for item in rated), len(rated), everything)
+    of_groups = statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups), everything)
     both = torch.cat([of_rated, of_groups])
     network.center.copy_(both.mean(0))
     network.scale.copy_(both.std(0) + 1e-4)

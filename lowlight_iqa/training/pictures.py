@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,25 +20,31 @@ from .degradations import to_uint8
 
 
 def starting_trunk(name: str, initial: str) -> CompactTrunk:
-    """A trunk to train on from: of ImageNet, or of a trained ``leiq``.
+    """A trunk to train on from: of ImageNet, or of a trained metric.
 
     Args:
         name: "lite0", "lite1" or "lite2".
-        initial: empty for ImageNet; "leiq" for the bundled weights; else a directory of its weights.
+        initial: empty for ImageNet; the name of a bundled metric; else a directory that training one has written.
 
     Raises:
-        ValueError: that metric has another trunk.
-        OSError: it is not there.
+        ValueError: there is no such metric; it has no compact trunk, or another one.
     """
     if not initial:
         return load_imagenet(name)
-    network: Any = create_metric("leiq", weights=None if initial == "leiq" else initial).network
-    if network.trunk_name != name:
+    config = Path(initial) / "config.json"
+    if config.is_file():
+        metric = create_metric(json.loads(config.read_text())["card"]["name"], weights=initial)
+    else:
+        metric = create_metric(initial)
+    network = getattr(metric, "network", None)
+    trunk = getattr(getattr(network, "tower", network), "trunk", None)  # a bmqa has it one step deeper
+    if not isinstance(trunk, CompactTrunk):
+        raise ValueError(f"{initial} has no compact trunk to start from; give leiq, iaca or bmqa")
+    if trunk.name != name:
         raise ValueError(
-            f"{initial} has the trunk {network.trunk_name!r}, not {name!r}; give --trunk {network.trunk_name}"
+            f"{initial} has the trunk {trunk.name!r}, not {name!r}; give --trunk {trunk.name} (for bmqa: --tower)"
         )
-    trunk: CompactTrunk = network.trunk.requires_grad_(True)
-    return trunk
+    return trunk.requires_grad_(True)
 
 
 class Album:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .card import Card
 
@@ -85,6 +86,7 @@ def create_metric(
     device: str | torch.device | None = None,
     weights: str | Path | None = None,
     as_loss: Literal[False] = False,
+    **options: Any,
 ) -> Metric: ...
 
 
@@ -95,6 +97,7 @@ def create_metric(
     device: str | torch.device | None = None,
     weights: str | Path | None = None,
     as_loss: Literal[True],
+    **options: Any,
 ) -> AsLoss: ...
 
 
@@ -104,6 +107,7 @@ def create_metric(
     device: str | torch.device | None = None,
     weights: str | Path | None = None,
     as_loss: bool = False,
+    **options: Any,
 ) -> Metric | AsLoss:
     """Build a metric, ready to score, explain and train with.
 
@@ -114,16 +118,22 @@ def create_metric(
             directory written by ``save_pretrained`` or ``lowlight-iqa train``, which never touches the network, or
             ``hf://owner/repo@<40-hex commit>``.
         as_loss: return a module whose forward is ``metric.loss`` instead.
+        options: what that metric alone can be asked for, such as ``captioner="rules"`` of bmqa; see its class.
 
     Raises:
-        ValueError: no such metric; weights of another metric.
+        TypeError: the metric has no such option.
+        ValueError: no such metric; weights of another metric; no such value of an option.
         WeightsNotFound: the weights are not at hand; the message says where they come from.
     """
     from .metric import AsLoss
 
     cls, card = find(name)
+    known = list(inspect.signature(cls).parameters)[2:]  # after the card and the weights
+    for option in options:
+        if option not in known:
+            raise TypeError(f"{name} has no option {option!r}; it has {', '.join(map(repr, known)) or 'none'}")
     build: Callable[..., Metric] = cls
-    metric = build(card, weights=weights)
+    metric = build(card, weights=weights, **options)
     if device is not None:
         metric.to(device)
     return AsLoss(metric) if as_loss else metric

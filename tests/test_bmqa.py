@@ -255,14 +255,29 @@ def test_an_assessment_shows_where_each_word_was_found(metric):
         assert seen.mean().item() == pytest.approx(1 / GRID**2, rel=0.3)
 
 
-def test_rules_say_what_is_measured(metric):
-    x = photo()
-    (text,) = metric.caption(x, rules=True)
-    found = slots_of(text)
-    assert found.keys() == SLOTS.keys()
-    for name, value in measure(x[None]).items():
-        assert found[name] == sum(value.item() > edge for edge in RULES[name])
-    assert slots_of(metric.caption(x * 0.05, rules=True)[0])["brightness"] == 0
+def test_rules_say_what_is_measured(metric, tmp_path):
+    folder = metric.save_pretrained(tmp_path)
+    by_rules = create_metric("bmqa", weights=folder, captioner="rules")
+    x = torch.stack([photo(), photo() * 0.05])
+    texts = by_rules.caption(x)
+    for text, values in zip(texts, ({k: v[i].item() for k, v in measure(x).items()} for i in range(2)), strict=True):
+        found = slots_of(text)
+        assert found.keys() == SLOTS.keys()
+        for name, value in values.items():
+            assert found[name] == sum(value > edge for edge in RULES[name])
+    assert slots_of(texts[1])["brightness"] == 0
+    torch.testing.assert_close(by_rules(x), metric(x, text=texts), rtol=0, atol=1e-6)
+    assert by_rules.assess(x[0]).description == texts[0]
+    assert not by_rules.assess(x[0]).words
+    leaf = x.clone().requires_grad_()
+    assert torch.autograd.grad(by_rules.loss(leaf), leaf)[0].count_nonzero() > 0
+
+
+def test_options_of_one_metric_are_refused_by_others(metric, tmp_path):
+    with pytest.raises(ValueError, match="'learned' and 'rules', not 'oracle'"):
+        create_metric("bmqa", captioner="oracle")
+    with pytest.raises(TypeError, match="niqe has no option 'captioner'; it has"):
+        create_metric("niqe", captioner="rules")
 
 
 # The towers

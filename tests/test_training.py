@@ -274,7 +274,22 @@ def test_iaca_starts_from_the_trunk_of_a_trained_leiq(data, tmp_path, capsys):
     assert trunk
     assert all(torch.equal(before[key], after[key]) for key in trunk)
     assert run("iaca", data, tmp_path, *options, "--trunk", "lite1") == 2
-    assert "--trunk lite0" in capsys.readouterr().err
+    assert "take lite0 (--trunk" in capsys.readouterr().err
+
+
+def test_leiq_without_epochs_fits_heads_to_the_mean_of_trained_trunks(data, tmp_path):
+    for seed in ("0", "1"):
+        assert run("iaca", data, tmp_path / seed, "--epochs", "1", "--seed", seed) == 0
+    both = ",".join(str(tmp_path / seed / "iaca") for seed in ("0", "1"))
+    assert run("leiq", data, tmp_path, "--epochs", "0", "--rated-epochs", "0", "--initial", both) == 0
+    made = weights(tmp_path / "leiq")
+    trunk = [key for key in made if key.startswith("network.trunk.")]
+    assert trunk
+    parts = [weights(tmp_path / seed / "iaca") for seed in ("0", "1")]
+    assert any(not torch.equal(parts[0][key], parts[1][key]) for key in trunk)
+    assert all(torch.allclose(made[key], (parts[0][key] + parts[1][key]) / 2, atol=1e-6) for key in trunk)
+    pictures = sorted((data / "images").iterdir())[:8]
+    assert torch.stack([lowlight_iqa.create_metric("leiq", weights=tmp_path / "leiq")(p) for p in pictures]).std() > 0
 
 
 def test_fewer_pictures_than_a_batch_are_refused(data, tmp_path, capsys):

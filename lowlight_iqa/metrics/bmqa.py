@@ -30,6 +30,7 @@ from .colorfulness import Colorfulness
 from .leiq import SHORT_SIDE, reduce
 
 PAD, START, END, UNKNOWN = range(4)  # tokens that stand for no word
+CAPTIONERS = ("learned", "rules")
 GRID = 7  # places on a side of what the alignment and the captioner look at
 BEAMS = 3
 LONGEST = 60  # words of a caption
@@ -81,7 +82,7 @@ def measure(x: Tensor) -> dict[str, Tensor]:
 
     Brightness: mean luma, 0 to 1. Contrast: colorfulness (Hasler and Suesstrunk). Noise: minus the standard deviation
     that Immerkaer's mask finds in the quieter blocks of 8x8 pixels (lower quartile), so that texture counts less.
-    Exposure: minus the share of burnt-out pixels, where a sample between 0.8 and 1 counts by the square of its way.
+    Exposure: minus the share of burnt-out pixels, where a sample between 0.7 and 1 counts by the square of its way.
     """
     x = working(reduce(x, SHORT_SIDE))
     gray = luma(x)
@@ -92,7 +93,7 @@ def measure(x: Tensor) -> dict[str, Tensor]:
         "brightness": gray.mean((1, 2)),
         "contrast": Colorfulness(find("colorfulness")[1]).score_batch(x),
         "noise": -blocks.quantile(0.25, dim=1),
-        "exposure": -((x.amax(1) - 0.8).clamp_min(0) / 0.2).square().mean((1, 2)),
+        "exposure": -((x.amax(1) - 0.7).clamp_min(0) / 0.3).square().mean((1, 2)),
     }
 
 
@@ -534,7 +535,21 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
 class Bmqa(Metric):
     """Score on BIQ2021's 0..1 from a picture and a description of it: the caller's, or the captioner's own."""
 
-    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
+    def __init__(self, card: Card, weights: str | Path | None = None, captioner: str = "learned") -> None:
+        """Load it.
+
+        Args:
+            card: its card.
+            weights: as for every metric.
+            captioner: who finds the words of ``metric(img)``: "learned", the network's; or "rules", by measuring: each
+                slot's word follows from a number (``measure``) and its thresholds, the appearance from the score at
+                the other words.
+
+        Raises:
+            ValueError: there is no such captioner.
+        """
+        if captioner not in CAPTIONERS:
+            raise ValueError(f"the captioners are {' and '.join(map(repr, CAPTIONERS))}, not {captioner!r}")
         loaded = load(card, weights)
         super().__init__(loaded.card)
         self._adopt(
@@ -543,6 +558,7 @@ class Bmqa(Metric):
             loaded.config["rules"],
         )
         load_strictly(self, loaded.tensors)
+        self.captioner = captioner
 
     @classmethod
     def from_network(
@@ -555,7 +571,7 @@ class Bmqa(Metric):
         return metric
 
     def _adopt(self, network: BmqaNetwork, mapping: Sequence[float], rules: Mapping[str, Sequence[float]]) -> None:
-        self.network, self.mapping = network, list(mapping)
+        self.network, self.mapping, self.captioner = network, list(mapping), CAPTIONERS[0]
         self.rules = {name: list(values) for name, values in rules.items()}
         self.eval().requires_grad_(False)
 
@@ -609,39 +625,41 @@ class Bmqa(Metric):
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """MOS (N,) on 0..1, by the captioner's words."""
         features = self._features(x)
-        return self._fused(features, [tokens for tokens, _ in self.network.caption(features)])
+        return self._fused(features, [tokens for tokens, _ in self._captions(x, features)])
 
     @torch.no_grad()
-    def caption(self, img: Pictures, *, rules: bool = False) -> list[str]:
-        """What ``metric(img)`` says of each picture; ``metric(img, text=metric.caption(img))`` is the same score.
-
-        Args:
-            img: as for ``metric(img)``.
-            rules: write the words by measuring instead: each slot's word follows from a number and its thresholds
-                (``measure``), the appearance from the score at the other words.
-        """
+    def caption(self, img: Pictures) -> list[str]:
+        """What ``metric(img)`` says of each picture; ``metric(img, text=metric.caption(img))`` is the same score."""
         singles = [self._single(picture) for picture in as_list(img)]
-        if rules:
-            return [self._by_rules(x) for x in singles]
-        captions = [self.network.caption(self._features(x))[0][0] for x in singles]
+        captions = [self._captions(x, self._features(x))[0][0] for x in singles]
         return [self.network.vocabulary.decode(tokens) for tokens in captions]
 
-    def _by_rules(self, x: Tensor) -> str:
-        levels = levels_of(x, self.rules)
-        score = self(x, text=plain_sentence(levels))
-        return plain_sentence({**levels, "appearance": int((score > score.new_tensor(self.rules["appearance"])).sum())})
+    @torch.no_grad()
+    def _captions(self, x: Tensor, features: Tensor) -> list[tuple[list[int], Tensor]]:
+        """Tokens for each picture, and where each word was found; by rules the words come from no place."""
+        if self.captioner == "learned":
+            return self.network.caption(features)
+        found = []
+        for row in range(len(x)):
+            levels = levels_of(x[row : row + 1], self.rules)
+            score = self._fused(features[row : row + 1], [self.network.vocabulary.encode(plain_sentence(levels))])
+            levels["appearance"] = int((score > score.new_tensor(self.rules["appearance"])).sum())
+            found.append((self.network.vocabulary.encode(plain_sentence(levels)), features.new_zeros(0, 1)))
+        return found
 
     def explain(self, x: Tensor) -> Assessment:
-        """Score, the caption, and where each of its words was found."""
+        """Score, the caption, and, of a learned one, where each of its words was found."""
         features = self._features(x)
-        ((tokens, looked),) = self.network.caption(features)
+        ((tokens, looked),) = self._captions(x, features)
         score = self._fused(features, [tokens])
+        vocabulary = self.network.vocabulary
+        if self.captioner == "rules":
+            return Assessment(score=score.item(), description=vocabulary.decode(tokens))
         # A share of the attention may lie on the picture as a whole, the first place: it is spread over all places.
         places = looked[:, 1:] + looked[:, :1] / (GRID * GRID)
         maps = F.interpolate(
             places.unflatten(1, (1, GRID, GRID)), size=x.shape[2:], mode="bilinear", align_corners=False
         )
-        vocabulary = self.network.vocabulary
         return Assessment(
             score=score.item(),
             description=vocabulary.decode(tokens),

@@ -30,7 +30,7 @@ class Recipe:
     """Every number of the training."""
 
     trunk: str = "lite2"
-    initial: str = ""  # directory of a trained leiq to take the trunk from, "leiq" for the bundled one; else ImageNet's
+    initial: str = ""  # whose trunk to start from, see ``starting_trunk``; else ImageNet's
     taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are looked at
     illumination: bool = True  # weigh places by illumination; off for the ablation
     gating: bool = True  # gate deviations by means; off for the ablation
@@ -150,6 +150,6 @@ def make_card(card: Card, recipe: Recipe, pictures: int, figures: dict[str, floa
         summary="IACA's method on a compact trunk, trained by `lowlight-iqa train iaca`"
         f"{''.join(f', without {name}' for name in without)}; not the authors' checkpoint.",
         trained_on=f"{pictures} pictures of BIQ2021's training list (MOS); trunk "
-        f"EfficientNet-{recipe.trunk.capitalize()} from {'leiq' if recipe.initial else 'ImageNet'}",
+        f"EfficientNet-{recipe.trunk.capitalize()} from {'a trained metric' if recipe.initial else 'ImageNet'}",
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
     )

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..backbones import load_imagenet
 from ..card import Card
 from ..correlation import fit_logistic, srcc
 from ..data import biq2021
@@ -28,7 +27,7 @@ from ..metrics.leiq import TASKS, Leiq, LeiqNetwork
 from ..registry import find
 from .degradations import ATTRIBUTES, RAMPS, Degradation, degrade, is_typical, mixture, render
 from .loop import Ranks, Schedule, log, start_log, train
-from .pictures import Album, agreement, random_crop, to_tensor
+from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
 
 LEVELS = 6  # pictures of a group: the clean one and five degraded ones
 # By how much of the rated batch's deviation the next picture of a group must score lower. Where people may like the
@@ -43,23 +42,25 @@ class Recipe:
 
     backbone: str = "lite1"
     hidden: int = 128
-    frozen: int = 3  # leading stages of the trunk that keep their ImageNet weights
-    epochs: int = 9
+    initial: str = ""  # whose trunk to start from, see ``starting_trunk``; else ImageNet's
+    frozen: int = 3  # leading stages of the trunk that keep the weights they start with
+    epochs: int = 9  # 0 keeps the trunk and the heads they start with
     rated: int = 24  # rated pictures of a step
     crop: int = 448  # their random crop
     bright: float = 0.4  # share of them that is not dark; the list holds mostly dark ones, the world does not
     groups: int = 5  # groups of degraded pictures of a step
     degraded: int = 800  # groups made beforehand
     degraded_crop: int = 288
+    order: float = 1.0  # weight of the order of degraded pictures
     clean_mos: float = 0.70  # a picture above it counts as clean
     dropout: float = 0.2  # of the pooled features
     ridge: float = 1000.0  # strength of the ridge regression that the heads start from
     trunk_rate: float = 1e-4
     head_rate: float = 1e-4
     ladders: int = 300  # well-exposed pictures whose falling exposure settles the MOS head in the end
-    ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
-    ladder_keep: float = 0.3  # weight of those scores' change
-    ladder_ridge: float = 0.03
+    ladder_margin: float = 0.2  # of a step, in deviations of the scores of rated pictures
+    ladder_keep: float = 1.0  # weight of those scores' change
+    ladder_ridge: float = 3.0
     weight_decay: float = 0.05
     warmup: int = 100  # steps
     average: float = 0.998  # decay of the averaged weights, the ones that are kept
@@ -127,7 +128,9 @@ def cached_groups(
     return [Group(str(kind), shown, wanted) for kind, shown, wanted in zip(kinds, pictures, targets, strict=True)]
 
 
-def group_loss(groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor, spread: Tensor) -> Tensor:
+def group_loss(
+    groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor, spread: Tensor, order: float = 1.0
+) -> Tensor:
     """Attribute PLCC losses and the MOS head's order loss of whole groups; outputs in the groups' order.
 
     Args:
@@ -135,6 +138,7 @@ def group_loss(groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor,
         raw: outputs of the heads, (G * LEVELS,) each.
         targets: (G * LEVELS, 6).
         spread: deviation of the MOS outputs on rated pictures, to give the margin its unit.
+        order: weight of the order loss.
     """
     loss = torch.stack([plcc_loss(raw[name], targets[:, place]) for place, name in enumerate(ATTRIBUTES)]).sum()
     scores = raw["mos"].view(len(groups), LEVELS) / spread
@@ -142,7 +146,7 @@ def group_loss(groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor,
         margin = MARGIN.get(group.kind, FULL_MARGIN)
         if group.kind == "mixture":  # mixtures have no order among themselves
             row = torch.stack([row[:1].expand(LEVELS - 1), row[1:]], 1)
-        loss = loss + order_loss(row, margin) / len(groups)
+        loss = loss + order * order_loss(row, margin) / len(groups)
     return loss
 
 
@@ -231,9 +235,9 @@ def train_leiq(
     log.info("%d rated pictures, %d held out, %d groups", len(fitting), len(material.checking), len(groups))
 
     network = LeiqNetwork(recipe.backbone, recipe.hidden)
-    network.trunk.load_state_dict(load_imagenet(recipe.backbone).state_dict())
+    network.trunk.load_state_dict(starting_trunk(recipe.backbone, recipe.initial).state_dict())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not resume:
+    if not resume or not recipe.epochs:
         start_heads(network, material, recipe)
     moving = [p for stage in list(network.trunk.stages)[recipe.frozen :] for p in stage.parameters()]
     if recipe.frozen == 0:
@@ -259,7 +263,7 @@ def train_leiq(
         shown = [groups[i] for i in rng.choice(len(groups), recipe.groups, replace=False)]
         raw = shared(net, [picture for group in shown for picture in group.pictures])
         targets = torch.from_numpy(np.concatenate([group.targets for group in shown])).to(device)
-        by_group = group_loss(shown, raw, targets, mos.detach().std() + 1e-3)
+        by_group = group_loss(shown, raw, targets, mos.detach().std() + 1e-3, recipe.order)
         return 2 * by_rating + by_group, {"rated": by_rating.item(), "groups": by_group.item()}
 
     schedule = Schedule(
@@ -275,7 +279,9 @@ def train_leiq(
     def validate(net: LeiqNetwork) -> dict[str, float]:
         return measure(net, material)[0]
 
-    average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
+    average = network
+    if recipe.epochs:
+        average = train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
     if recipe.rated_epochs:
         network.load_state_dict(average.state_dict())
         second = out / "rated"
@@ -405,9 +411,9 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
     pictures = (to_tensor([material.album(item.path)])[0] for item in lit)
     renderings = (torch.stack([render(picture, step) for step in LADDER]) for picture in pictures)
     ladders = standardized(network, statistics(network, renderings, len(lit)))
-    third = material.fitting[::3]
-    rated = (to_tensor([material.album(item.path)]) for item in third)
-    shown = standardized(network, statistics(network, rated, len(third)))
+    # All of them: were they fewer than the statistics, a change could leave them as they are and move others.
+    rated = (to_tensor([material.album(item.path)]) for item in material.fitting)
+    shown = standardized(network, statistics(network, rated, len(material.fitting)))
     now = direction_of(network, "mos")
     spread = (shown @ now).std()
     shown = (shown - shown.mean(0)) / spread

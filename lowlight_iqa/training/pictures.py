@@ -20,31 +20,40 @@ from .degradations import to_uint8
 
 
 def starting_trunk(name: str, initial: str) -> CompactTrunk:
-    """A trunk to train on from: of ImageNet, or of a trained metric.
+    """A trunk to train on from: of ImageNet, or of trained metrics.
 
     Args:
         name: "lite0", "lite1" or "lite2".
-        initial: empty for ImageNet; the name of a bundled metric; else a directory that training one has written.
+        initial: empty for ImageNet; the name of a bundled metric; or a directory that training one has written. Of
+            several, with commas between, the mean of their weights is taken (Wortsman et al., ICML 2022): they must
+            have been trained from one trunk.
 
     Raises:
         ValueError: there is no such metric; it has no compact trunk, or another one.
     """
     if not initial:
         return load_imagenet(name)
-    config = Path(initial) / "config.json"
+    trunk, *others = (_trunk_of(name, source) for source in initial.split(","))
+    for parameters in zip(trunk.parameters(), *(other.parameters() for other in others), strict=True):
+        parameters[0].data = torch.stack(parameters).mean(0)
+    return trunk.requires_grad_(True)
+
+
+def _trunk_of(name: str, source: str) -> CompactTrunk:
+    config = Path(source) / "config.json"
     if config.is_file():
-        metric = create_metric(json.loads(config.read_text())["card"]["name"], weights=initial)
+        metric = create_metric(json.loads(config.read_text())["card"]["name"], weights=source)
     else:
-        metric = create_metric(initial)
+        metric = create_metric(source)
     network = getattr(metric, "network", None)
     trunk = getattr(getattr(network, "tower", network), "trunk", None)  # a bmqa has it one step deeper
     if not isinstance(trunk, CompactTrunk):
-        raise ValueError(f"{initial} has no compact trunk to start from; give leiq, iaca or bmqa")
+        raise ValueError(f"{source} has no compact trunk to start from; give leiq, iaca or bmqa")
     if trunk.name != name:
         raise ValueError(
-            f"{initial} has the trunk {trunk.name!r}, not {name!r}; give --trunk {trunk.name} (for bmqa: --tower)"
+            f"{source} has the trunk {trunk.name!r}, not {name!r}; take {trunk.name} (--trunk, --tower, --backbone)"
         )
-    return trunk.requires_grad_(True)
+    return trunk
 
 
 class Album:

@@ -509,6 +509,21 @@ def test_align_stops_at_the_loss_that_is_asked_for(data, trained, tmp_path):
     assert "stopped after epoch 1" in (tmp_path / "align" / "train.log").read_text()
 
 
+def test_the_score_stage_can_keep_the_trunk(data, trained, tmp_path):
+    (tmp_path / "align").mkdir()
+    (tmp_path / "align" / "network.safetensors").symlink_to(trained / "align" / "network.safetensors")
+    assert run(data, tmp_path, "score", "--trunk-rate", "0") == 0
+    before, after = (load_file(out / stage / "network.safetensors") for out, stage in ((trained, "align"), (tmp_path, "score")))  # fmt: skip  # noqa: E501
+    changed = {key for key in after if not torch.equal(after[key], before[key])}
+    assert not any(key.startswith(("tower", "captioner")) for key in changed)
+    assert any(key.startswith("image_alignment") for key in changed)
+    kept = (tmp_path / "features.pt").stat().st_mtime_ns
+    assert run(data, tmp_path, "caption") == 0
+    assert (tmp_path / "features.pt").stat().st_mtime_ns == kept  # the same trunk: not computed again
+    assert run(data, tmp_path, "score", "--trunk-rate", "0", "--seed", "1") == 0
+    assert (tmp_path / "features.pt").stat().st_mtime_ns != kept  # other degraded copies
+
+
 def test_a_trunk_to_start_from(data, trained, tmp_path, capsys):
     """Of a metric's directory; a stage in the middle has its own start."""
     options = ["--initial", str(trained / "bmqa"), "--align-epochs", "1"]

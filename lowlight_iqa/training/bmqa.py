@@ -7,7 +7,9 @@ pictures, teach the text tower what words say of the score.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,7 +80,7 @@ class Recipe:
     score_batch: int = 24
     score_crop: int = 320
     score_rate: float = 3e-4
-    trunk_rate: float = 1.5e-4  # of the score stage
+    trunk_rate: float = 1.5e-4  # of the score stage; 0 keeps the trunk, and whole pictures' features take minutes
     frozen: int = 3  # leading stages of a compact trunk that are kept in the score stage
     caption_epochs: int = 24  # the captioner, on kept features
     caption_batch: int = 64
@@ -241,12 +243,24 @@ class Kept:
     levels: list[dict[str, int]]  # without the appearance for degraded pictures: no one scored them
     texts: list[str]  # people's, or ""
 
+    @property
+    def rated(self) -> list[int]:
+        """The pictures that are not degraded, in the order of the items they were made from."""
+        return [row for row, levels in enumerate(self.levels) if "appearance" in levels]
+
 
 @torch.no_grad()
-def keep(network: BmqaNetwork, items: Sequence[Rated], material: Material, copies: int, seed: int) -> Kept:
-    """Features of pictures, each with so many degraded copies."""
+def keep(network: BmqaNetwork, items: Sequence[Rated], material: Material, copies: int, seed: int, path: Path) -> Kept:
+    """Features of pictures, each followed by so many degraded copies; in a file, as long as the trunk is the same."""
     from tqdm import tqdm
 
+    mark = hashlib.sha256(repr([[item.path.name for item in items], copies, seed, material.rules]).encode())
+    for value in (*network.tower.state_dict().values(), network.center, network.scale):
+        mark.update(value.cpu().numpy().tobytes())
+    if path.is_file():
+        saved = torch.load(path, weights_only=True)
+        if saved.pop("mark") == mark.hexdigest():
+            return Kept(**saved)
     device = network.center.device
     features, levels, texts = [], [], []
     for place, item in enumerate(tqdm(items, desc="features", unit="picture", disable=None)):
@@ -257,7 +271,20 @@ def keep(network: BmqaNetwork, items: Sequence[Rated], material: Material, copie
         made = [levels_of(to_tensor([each]), material.rules) for each in shown[1:]]
         levels += [material.levels[item.path], *made]
         texts += [descriptions.tidy(item.description), *[""] * copies]
-    return Kept(torch.cat(features), levels, texts)
+    kept = Kept(torch.cat(features), levels, texts)
+    new = path.with_suffix(f".{os.getpid()}")
+    torch.save({**vars(kept), "mark": mark.hexdigest()}, new)
+    new.replace(path)
+    return kept
+
+
+def keep_all(network: BmqaNetwork, material: Material, recipe: Recipe, folder: Path) -> tuple[Kept, Kept]:
+    """Features of the pictures to learn from and of those held out, each with degraded copies."""
+    fitting, held = folder.parent / "features.pt", folder.parent / "held_out.pt"
+    return (
+        keep(network, material.fitting, material, recipe.degraded, recipe.seed, fitting),
+        keep(network, material.checking, material, recipe.degraded, recipe.seed + 1, held),
+    )
 
 
 def hide(tokens: list[int], share: float, rng: np.random.Generator) -> list[int]:
@@ -395,7 +422,7 @@ def run_align(
     """Contrastive on low-light pairs until the loss is as low as the paper stops at; the trunk is kept."""
     moving = free(network, network.image_alignment, network.text_tower, network.text_alignment, network.text_probe,
                   network.temperature)  # fmt: skip
-    kept = keep(network, material.fitting, material, recipe.degraded, recipe.seed)
+    kept, _ = keep_all(network, material, recipe, folder)
     size = min(recipe.align_batch, len(kept.levels) // ranks.world * ranks.world)
 
     def batch_loss(net: BmqaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
@@ -446,16 +473,21 @@ def run_score(
         kept: Any = network.tower.trunk
         fixed = {id(p) for part in (kept.stem, *kept.stages[: recipe.frozen]) for p in part.parameters()}
         trunk = [p for p in trunk if not (recipe.frozen and id(p) in fixed)]
-    for parameter in trunk:
+    for parameter in trunk if recipe.trunk_rate else ():
         parameter.requires_grad_(True)
+    kept, held = keep_all(network, material, recipe, folder)
+    whole, shown = kept.rated, held.features[held.rated]
     if not resume:
-        start_probe(network, material, recipe, rates)
+        start_probe(network, material, kept, recipe, rates)
 
     def batch_loss(net: BmqaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
-        rows = rng.choice(len(fitting), recipe.score_batch, replace=False)
-        crops = [random_crop(material.album(fitting[row].path), recipe.score_crop, rng) for row in rows]
+        rows = [int(row) for row in rng.choice(len(fitting), recipe.score_batch, replace=False)]
+        if recipe.trunk_rate:
+            crops = [random_crop(material.album(fitting[row].path), recipe.score_crop, rng) for row in rows]
+            features = net.features(to_tensor(ranks.share(crops)).to(net.center.device))
+        else:
+            features = kept.features[[whole[row] for row in ranks.share(rows)]].to(net.center)
         tokens = [hide(spoken(net, fitting[row], material, rates, rng), recipe.unknown, rng) for row in rows]
-        features = net.features(to_tensor(ranks.share(crops)).to(net.center.device))
         text = net.text(padded(ranks.share(tokens), net.center.device))
         raw = ranks.gather(net.fuse(net.image(features), text))
         wanted = torch.tensor((scores[rows] - scores.mean()) / scores.std(), dtype=raw.dtype, device=raw.device)
@@ -468,7 +500,8 @@ def run_score(
         # The appearance is left out of the texts: it follows from the score.
         known = [{k: v for k, v in material.levels[i.path].items() if k != "appearance"} for i in material.checking]
         tokens = [net.vocabulary.encode(plain_sentence(levels)) for levels in known]
-        return agreement(scored(net, material, tokens), material.checking)
+        features = features_of(net, material) if recipe.trunk_rate else shown
+        return agreement(scored(net, features, tokens), material.checking)
 
     schedule = schedule_of(recipe, recipe.score_epochs, len(fitting) // recipe.score_batch)
     groups = [(trunk, recipe.trunk_rate), (heads, recipe.score_rate)]
@@ -487,12 +520,13 @@ def spoken(
 
 
 @torch.no_grad()
-def start_probe(network: BmqaNetwork, material: Material, recipe: Recipe, rates: Mapping[str, float]) -> None:
+def start_probe(
+    network: BmqaNetwork, material: Material, kept: Kept, recipe: Recipe, rates: Mapping[str, float]
+) -> None:
     """Start the probe at the ridge regression on the vectors as they are: a random one would pull the trunk about."""
     rng = np.random.default_rng([recipe.seed, 5])
-    kept = keep(network, material.fitting, material, 0, recipe.seed)
     rows = []
-    for place, item in enumerate(material.fitting):
+    for place, item in zip(kept.rated, material.fitting, strict=True):
         image = network.image(kept.features[place : place + 1].to(network.center))
         text = network.text(padded([spoken(network, item, material, rates, rng)], image.device))
         use = network.config.modalities
@@ -508,13 +542,20 @@ def start_probe(network: BmqaNetwork, material: Material, recipe: Recipe, rates:
 
 
 @torch.inference_mode()
-def scored(network: BmqaNetwork, material: Material, tokens: Sequence[list[int]] | None) -> np.ndarray:
-    """Raw scores of the whole held-out pictures, by these texts or by the captioner's, float64."""
+def features_of(network: BmqaNetwork, material: Material) -> Tensor:
+    """Features of the whole held-out pictures, (M, 1 + GRID^2, F)."""
+    device = network.center.device
+    return torch.cat([network.features(to_tensor([material.album(i.path)]).to(device)) for i in material.checking])
+
+
+@torch.inference_mode()
+def scored(network: BmqaNetwork, features: Tensor, tokens: Sequence[list[int]] | None) -> np.ndarray:
+    """Raw scores by these texts or by the captioner's, float64."""
     raw = []
-    for place, item in enumerate(material.checking):
-        features = network.features(to_tensor([material.album(item.path)]).to(network.center.device))
-        said = [tokens[place]] if tokens is not None else [network.caption(features)[0][0]]
-        raw.append(network.fuse(network.image(features), network.text(padded(said, features.device))))
+    for place in range(len(features)):
+        shown = features[place : place + 1].to(network.center)
+        said = [tokens[place]] if tokens is not None else [network.caption(shown)[0][0]]
+        raw.append(network.fuse(network.image(shown), network.text(padded(said, shown.device))))
     return torch.cat(raw).double().cpu().numpy()
 
 
@@ -523,8 +564,7 @@ def run_caption(
 ) -> BmqaNetwork:
     """The captioner, on kept features of pictures and degraded ones; how natural the latter look nobody said."""
     moving = free(network, network.captioner)
-    kept = keep(network, material.fitting, material, recipe.degraded, recipe.seed)
-    held = keep(network, material.checking, material, recipe.degraded, recipe.seed + 1)
+    kept, held = keep_all(network, material, recipe, folder)
     size = min(recipe.caption_batch, len(kept.levels) // ranks.world * ranks.world)
 
     def batch_loss(net: BmqaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
@@ -590,9 +630,12 @@ def caption_figures(network: BmqaNetwork, kept: Kept) -> dict[str, float]:
 
 def measure_all(network: BmqaNetwork, material: Material) -> tuple[dict[str, float], list[float]]:
     """Figures on held-out pictures by the captioner's words, and the mapping from raw scores to 0..1."""
-    raw = scored(network, material, None)
+    features = features_of(network, material)
+    raw = scored(network, features, None)
     figures = agreement(raw, material.checking)
-    figures |= caption_figures(network, keep(network, material.checking, material, 0, 0))
+    levels = [material.levels[item.path] for item in material.checking]
+    texts = [descriptions.tidy(item.description) for item in material.checking]
+    figures |= caption_figures(network, Kept(features, levels, texts))
     if material.said_held:
         figures["srcc of MLE's descriptions alone"] = srcc_of_words(network, material.said_held)
     return figures, list(fit_logistic(raw, [item.mos for item in material.checking], limits=(0, 1)))

@@ -93,6 +93,7 @@ class Recipe:
     texts: int = 32  # MLE's descriptions of a step
     by_mse: float = 0.25  # weight of the MSE of standardized scores beside the PLCC loss
     attend: float = 1.0  # weight of the doubly stochastic attention
+    wording: float = 0.1  # weight of MLE's descriptions in the caption stage, told of no picture
     dropout: float = 0.5  # before the captioner's words
     weight_decay: float = 0.05
     warmup: int = 50  # steps
@@ -579,8 +580,9 @@ def run_caption(
         heard = (tokens[mine] != PAD).to(looked)[..., None]
         places = ((looked[..., 1:] + looked[..., :1] / (GRID * GRID)) * heard).sum(1)  # of each place, over the words
         by_places = ranks.gather((1 - places).square().mean(1)).mean()
-        figures = {"by_words": by_words.item(), "by_places": by_places.item()}
-        return by_words + recipe.attend * by_places, figures
+        wording = wording_loss(net, material, recipe, rng, ranks)
+        figures = {"by_words": by_words.item(), "by_places": by_places.item(), "wording": wording.item()}
+        return by_words + recipe.attend * by_places + recipe.wording * wording, figures
 
     def validate(net: BmqaNetwork) -> dict[str, float]:
         return caption_figures(net, held)
@@ -588,6 +590,22 @@ def run_caption(
     schedule = schedule_of(recipe, recipe.caption_epochs, len(kept.levels) // size)
     rates = [(moving, recipe.caption_rate)]
     return train(network, rates, batch_loss, schedule, folder, resume=resume, validate=validate, ranks=ranks)
+
+
+def wording_loss(
+    net: BmqaNetwork, material: Material, recipe: Recipe, rng: np.random.Generator, ranks: Ranks
+) -> Tensor:
+    """Cross-entropy of the words of MLE's descriptions, of features that say nothing; 0 where there are none."""
+    if not material.said:
+        return net.center.new_zeros(())
+    rows = rng.choice(len(material.said), recipe.texts)
+    texts = [net.vocabulary.encode(descriptions.tidy(material.said[row].description)) for row in rows]
+    tokens = padded(ranks.share(texts), net.center.device)
+    nothing = net.center.new_zeros(len(tokens), 1 + GRID * GRID, len(net.center))
+    logits, _ = net.captioner(nothing, tokens, recipe.dropout)
+    losses = F.cross_entropy(logits.mT, tokens, reduction="none") * (tokens != PAD)
+    total: Tensor = ranks.gather(losses.sum(1)).sum()
+    return total / sum(len(text) for text in texts)
 
 
 def targets(network: BmqaNetwork, kept: Kept, rows: Sequence[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:

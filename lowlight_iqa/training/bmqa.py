@@ -91,6 +91,7 @@ class Recipe:
     appearance_slip: float = 0.3  # the same for the appearance, which follows from the score itself
     unknown: float = 0.1  # share of words hidden from the text tower
     texts: int = 32  # MLE's descriptions of a step
+    words: float = 0.1  # weight of their scores, told from them alone
     by_mse: float = 0.25  # weight of the MSE of standardized scores beside the PLCC loss
     attend: float = 1.0  # weight of the doubly stochastic attention
     wording: float = 0.1  # weight of MLE's descriptions in the caption stage, told of no picture
@@ -408,7 +409,7 @@ def run_pretrain(
         features = net.features(to_tensor(ranks.share(crops)).to(net.center.device))
         pairs = pair_loss(net, features, ranks.share(tokens), alike, ranks)
         words = word_loss(net, material, recipe, rng, ranks)
-        return pairs + words, {"pairs": pairs.item(), "words": words.item()}
+        return pairs + recipe.words * words, {"pairs": pairs.item(), "words": words.item()}
 
     schedule = schedule_of(recipe, recipe.pretrain_epochs, len(material.fitting) // recipe.pretrain_batch)
     rates = [(moving, recipe.pretrain_rate)]
@@ -433,7 +434,7 @@ def run_align(
         features = kept.features[ranks.share(rows)].to(net.center)
         pairs = pair_loss(net, features, ranks.share(tokens), [kept.levels[row] for row in rows], ranks)
         words = word_loss(net, material, recipe, rng, ranks)
-        return pairs + words, {"pairs": pairs.item(), "words": words.item()}
+        return pairs + recipe.words * words, {"pairs": pairs.item(), "words": words.item()}
 
     return train(
         network,
@@ -495,7 +496,7 @@ def run_score(
         by_plcc, by_mse = plcc_loss(raw, wanted), F.mse_loss(raw, wanted)
         words = word_loss(net, material, recipe, rng, ranks)
         figures = {"plcc": by_plcc.item(), "mse": by_mse.item(), "words": words.item()}
-        return by_plcc + recipe.by_mse * by_mse + 0.1 * words, figures
+        return by_plcc + recipe.by_mse * by_mse + recipe.words * words, figures
 
     def validate(net: BmqaNetwork) -> dict[str, float]:
         # The appearance is left out of the texts: it follows from the score.

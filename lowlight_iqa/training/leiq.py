@@ -2,10 +2,9 @@
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
 heads; and, for the MOS head, the order within a group: less degraded before more degraded, clean before mixed).
-The early stages of the trunk keep their ImageNet weights. A second part (``rated_epochs``) may take rated pictures
-alone, to win back what the order of degraded pictures costs in agreement with people. In the end the heads, which are
-linear, are fitted to the final trunk: the attributes by ridge regression (``refit``), the order of exposures by a
-convex fit.
+A second part (``rated_epochs``) may take rated pictures alone, to win back what the order of degraded pictures costs in
+agreement with people. With no epochs the trunk stays as it is given and the heads, which are linear, are its ridge
+regressions. In the end the order of exposures is settled by a convex fit of the MOS head.
 """
 
 from __future__ import annotations
@@ -38,35 +37,34 @@ MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate":
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training; the defaults made the bundled weights, as docs/leiq.md qualifies."""
+    """Every number of the training; the defaults are the first run of those that docs/leiq.md lists."""
 
-    backbone: str = "lite1"
+    backbone: str = "lite2"
     hidden: int = 128
     initial: str = ""  # whose trunk to start from, see ``starting_trunk``; else ImageNet's
-    frozen: int = 3  # leading stages of the trunk that keep the weights they start with
-    epochs: int = 9  # 0 keeps the trunk and the heads they start with
+    frozen: int = 0  # leading stages of the trunk that keep the weights they start with
+    epochs: int = 6  # 0 keeps the trunk and the heads they start with
     rated: int = 24  # rated pictures of a step
-    crop: int = 448  # their random crop
-    bright: float = 0.4  # share of them that is not dark; the list holds mostly dark ones, the world does not
-    groups: int = 5  # groups of degraded pictures of a step
-    degraded: int = 800  # groups made beforehand
-    degraded_crop: int = 288
+    crop: int = 320  # their random crop
+    bright: float = 0.3  # share of them that is not dark; the list holds mostly dark ones, the world does not
+    groups: int = 3  # groups of degraded pictures of a step
+    degraded: int = 1200  # groups made beforehand
+    degraded_crop: int = 256
     order: float = 1.0  # weight of the order of degraded pictures
-    clean_mos: float = 0.70  # a picture above it counts as clean
+    clean_mos: float = 0.55  # a picture above it counts as clean
     dropout: float = 0.2  # of the pooled features
     ridge: float = 1000.0  # strength of the ridge regression that the heads start from
-    trunk_rate: float = 1e-4
+    trunk_rate: float = 1.5e-4
     head_rate: float = 1e-4
-    ladders: int = 300  # well-exposed pictures whose falling exposure settles the MOS head in the end
+    ladders: int = 1000  # well-exposed pictures whose falling exposure settles the MOS head in the end
     ladder_margin: float = 0.2  # of a step, in deviations of the scores of rated pictures
-    ladder_keep: float = 1.0  # weight of those scores' change
-    ladder_ridge: float = 3.0
+    ladder_keep: float = 0.3  # weight of those scores' change
+    ladder_ridge: float = 1.0
     weight_decay: float = 0.05
     warmup: int = 100  # steps
-    average: float = 0.998  # decay of the averaged weights, the ones that are kept
+    average: float = 0.99  # decay of the averaged weights, the ones that are kept
     rated_epochs: int = 0  # of a second part, on rated pictures alone
     rated_rate: float = 1e-4
-    refit: float = 0.0  # strength of the ridge regression that fits the attribute heads to the final trunk; 0: none
     seed: int = 0
 
 
@@ -298,8 +296,6 @@ def train_leiq(
         )
     directory = out / "leiq"
     if ranks.rank == 0:
-        if recipe.refit:
-            refit_attributes(average, material, recipe)
         settle_order(average, material, recipe)
         figures, mappings = measure(average, material)
         card = make_card(find("leiq")[1], recipe, material, figures)
@@ -373,22 +369,6 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
             nn.init.zeros_(layer.bias)
         first.weight[0] = torch.from_numpy(solution).to(first.weight)
         second.weight[0, 0] = 1.0
-
-
-@torch.no_grad()
-def refit_attributes(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
-    """Fit the attribute heads to the trunk as it is now: ridge regression of what they miss, from where they stand."""
-    groups = material.groups
-    rows = statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups))
-    x = standardized(network, rows)
-    x -= x.mean(0)
-    targets = np.concatenate([group.targets for group in groups]).astype(np.float64)
-    square = x.T @ x + recipe.refit * np.eye(x.shape[1])
-    for place, name in enumerate(ATTRIBUTES):
-        now = direction_of(network, name)
-        raw, y = x @ now, targets[:, place] - targets[:, place].mean()
-        slope = (raw @ y) / max(raw @ raw, 1e-12)
-        turn(network, name, slope * now + np.linalg.solve(square, x.T @ (y - slope * raw)) - now)
 
 
 LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32))

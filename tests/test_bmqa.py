@@ -416,6 +416,7 @@ SMALL = [
     *("--tower", "lite0", "--warmup", "2", "--average", "0.5", "--calibrating", "12", "--texts", "4"),
     *("--pretrain-epochs", "1", "--pretrain-batch", "16", "--pretrain-crop", "48"),
     *("--align-epochs", "2", "--align-batch", "32", "--score-epochs", "1", "--score-batch", "16", "--score-crop", "48"),
+    *("--trunk-rate", "1e-4"),
     *("--caption-epochs", "2", "--caption-batch", "32", "--stop", "0"),
 ]
 

@@ -76,11 +76,11 @@ class Recipe:
     align_batch: int = 256
     align_rate: float = 5e-4
     stop: float = 0.8  # mean contrastive loss of an epoch at which align ends; the paper's, for batches of 256
-    score_epochs: int = 5  # on people's scores, everything moves but the captioner
-    score_batch: int = 24
+    score_epochs: int = 4  # on people's scores, everything moves but the captioner
+    score_batch: int = 64
     score_crop: int = 320
     score_rate: float = 3e-4
-    trunk_rate: float = 1.5e-4  # of the score stage; 0 keeps the trunk, and whole pictures' features take minutes
+    trunk_rate: float = 0.0  # of the score stage; 0 keeps the trunk and takes whole pictures' features, in minutes
     frozen: int = 3  # leading stages of a compact trunk that are kept in the score stage
     caption_epochs: int = 24  # the captioner, on kept features
     caption_batch: int = 64
@@ -256,7 +256,8 @@ def keep(network: BmqaNetwork, items: Sequence[Rated], material: Material, copie
     """Features of pictures, each followed by so many degraded copies; in a file, as long as the trunk is the same."""
     from tqdm import tqdm
 
-    mark = hashlib.sha256(repr([[item.path.name for item in items], copies, seed, material.rules]).encode())
+    facts = [[item.path.name for item in items], copies, seed, material.rules]
+    mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for value in (*network.tower.state_dict().values(), network.center, network.scale):
         mark.update(value.cpu().numpy().tobytes())
     if path.is_file():

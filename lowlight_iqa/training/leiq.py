@@ -59,7 +59,7 @@ class Recipe:
     ladders: int = 1000  # well-exposed pictures whose falling exposure settles the MOS head in the end
     ladder_margin: float = 0.2  # of a step, in deviations of the scores of rated pictures
     ladder_keep: float = 0.3  # weight of those scores' change
-    ladder_ridge: float = 1.0
+    ladder_ridge: float = 0.03
     weight_decay: float = 0.05
     warmup: int = 100  # steps
     average: float = 0.99  # decay of the averaged weights, the ones that are kept

@@ -4,7 +4,8 @@
 
 DATA holds ``biq2021`` (train.csv, test.csv, images) and ``mle`` (MLE-training.json). Each DIR is what ``lowlight-iqa
 train bmqa --stage caption`` wrote; those of --ablation were trained with a modality or a stage left out, and the others
-are compared with the first one. Captions and changes are measured on held-out training pictures. Prints Markdown.
+are compared with the first one. Captions and changes are measured on held-out training pictures. Prints Markdown. Each
+measurement takes a metric and DATA and returns the numbers that the card states, in its order, and their table.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measures import pairs, speed
+from tqdm import tqdm
 
 import lowlight_iqa
 from lowlight_iqa.correlation import plcc, srcc
@@ -49,18 +52,14 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true", help="held-out training pictures instead of the test split")
     args = parser.parse_args()
     print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    held = [item for item in biq2021.read(args.data / "biq2021", "train") if biq2021.held_out(item)]
-    chosen = Dataset("biq2021", "held-out pictures", held)
+    chosen = Dataset("biq2021", "held-out pictures", held_out(args.data))
     if not args.held_out:
         chosen = Dataset("biq2021", "test", biq2021.read(args.data / "biq2021", "test"))
     metric = make(args.weights)
     print(lowlight_iqa.evaluate(metric, chosen, progress=True), end="\n\n")
-    captions(metric, held)
-    changes(metric, held[:PICTURES])
-    said = [item for item in mle.read(args.data / "mle", "train", pictures=False) if biq2021.held_out(item, 5)]
-    by_words = srcc_of_words(metric.network, said)
-    print(f"\nScore from MLE's descriptions alone, {len(said)} of held-out scenes: SRCC {by_words:.3f}")
-    print("(the paper's text-only row, on MLIQ's human texts: 0.747)\n")
+    for measurement in (pairs, captions, changes, words):
+        print(measurement(metric, args.data)[1], end="\n\n")
+    print(speed("bmqa", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights), end="\n\n")
     if args.ablation:
         ablation(args.ablation, chosen)
 
@@ -72,13 +71,19 @@ def make(weights: str | None) -> Bmqa:
     return metric
 
 
+def held_out(data: Path) -> list[Rated]:
+    """The training pictures that were not learned from."""
+    return [item for item in biq2021.read(data / "biq2021", "train") if biq2021.held_out(item)]
+
+
 @torch.inference_mode()
-def captions(metric: Bmqa, items: Sequence[Rated]) -> None:
+def captions(metric: Bmqa, data: Path) -> tuple[list[float], str]:
     """Slot accuracy, BLEU-4 and top-5 accuracy of the captions of pictures."""
     rng = np.random.default_rng(0)
     right: dict[str, list[bool]] = {name: [] for name in SLOTS}
-    pairs, first_five = [], []
-    for item in items:
+    told, first_five = [], []
+    items = held_out(data)
+    for item in tqdm(items, desc="captions", disable=None):
         x = lowlight_iqa.read_image(item.path)
         levels = levels_of(x[None], metric.rules)
         levels["appearance"] = int(item.mos > metric.rules["appearance"][0])
@@ -87,15 +92,26 @@ def captions(metric: Bmqa, items: Sequence[Rated]) -> None:
         for name, level in levels.items():
             right[name].append(found.get(name) == level)
         reference = descriptions.write(levels, rng)
-        pairs.append((caption, reference))
+        told.append((caption, reference))
         tokens = padded([metric.network.vocabulary.encode(reference)])
         logits, _ = metric.network.captioner(metric.network.features(x[None]), tokens)
         first_five += (logits[0].topk(5, 1).indices == tokens[0, :, None]).any(1).tolist()
-    print(f"| slot, {len(items)} held-out pictures | right word |\n|---|---|")
-    for name, hits in right.items():
-        print(f"| {name} | {np.mean(hits):.3f} |")
-    print(f"\nBLEU-4 {100 * bleu(pairs):.2f} (the paper's captioner, on its own texts: 29.36), "
-          f"top-5 accuracy {100 * np.mean(first_five):.2f} (89.74)\n")  # fmt: skip
+    shares = {name: float(np.mean(hits)) for name, hits in right.items()}
+    scores = [100 * bleu(told), 100 * float(np.mean(first_five))]
+    lines = [f"| slot, {len(items)} held-out pictures | right word |", "|---|---|"]
+    lines += [f"| {name} | {share:.3f} |" for name, share in shares.items()]
+    lines += ["", f"BLEU-4 {scores[0]:.2f} (the paper's captioner, on its own texts: 29.36), "
+                  f"top-5 accuracy {scores[1]:.2f} (89.74)"]  # fmt: skip
+    return [*shares.values(), *scores], "\n".join(lines)
+
+
+def words(metric: Bmqa, data: Path) -> tuple[list[float], str]:
+    """SRCC with people's scores of what MLE's descriptions alone tell, on held-out scenes."""
+    said = [item for item in mle.read(data / "mle", "train", pictures=False) if biq2021.held_out(item, 5)]
+    found = srcc_of_words(metric.network, said)
+    text = f"""Score from MLE's descriptions alone, {len(said)} of held-out scenes: SRCC {found:.3f}
+(the paper's text-only row, on MLIQ's human texts: 0.747)"""
+    return [found], text
 
 
 def bleu(pairs: Sequence[tuple[str, str]], longest: int = 4) -> float:
@@ -115,15 +131,15 @@ def bleu(pairs: Sequence[tuple[str, str]], longest: int = 4) -> float:
 
 
 @torch.inference_mode()
-def changes(metric: Bmqa, items: Sequence[Rated]) -> None:
+def changes(metric: Bmqa, data: Path) -> tuple[list[float], str]:
     """How often a slot's word follows a change of the picture."""
-    print("| change | slot | the caption's word follows | the measured word does |\n|---|---|---|---|")
+    lines = ["| change | slot | the caption's word follows | the measured word does |", "|---|---|---|---|"]
     ways: tuple[Callable[[torch.Tensor], dict[str, int]], ...] = (
         lambda x: slots_of(metric.caption(x)[0]),
         lambda x: levels_of(x[None], metric.rules),
     )
     followed: dict[str, list[list[bool]]] = {name: [] for name in CHANGES}
-    for item in items:
+    for item in tqdm(held_out(data)[:PICTURES], desc="changes", disable=None):
         x = lowlight_iqa.read_image(item.path)
         before = [way(x) for way in ways]
         for place, (name, (how, slot, direction)) in enumerate(CHANGES.items()):
@@ -137,9 +153,11 @@ def changes(metric: Bmqa, items: Sequence[Rated]) -> None:
                     for was, now in zip(before, after, strict=True)
                 ]
             )
+    shares = {name: np.mean(each, 0).tolist() for name, each in followed.items()}
     for name, (_, slot, _) in CHANGES.items():
-        by_caption, by_rules = np.mean(followed[name], 0)
-        print(f"| {name.strip()} | {slot} | {by_caption:.2f} | {by_rules:.2f} |")
+        by_caption, by_rules = shares[name]
+        lines.append(f"| {name.strip()} | {slot} | {by_caption:.2f} | {by_rules:.2f} |")
+    return [by_caption for by_caption, _ in shares.values()], "\n".join(lines)
 
 
 def ablation(directories: Sequence[str], chosen: Dataset) -> None:

@@ -36,8 +36,8 @@ PICTURES = 100  # that are changed
 # A change, the slot that must follow it, and whether its word must fall or rise; it may stay where it cannot move.
 CHANGES: dict[str, tuple[Degradation, str, int]] = {
     "darkened by 3.3 stops": (Degradation(exposure=-3.32), "brightness", -1),
-    "brightened by 2.3 stops": (Degradation(exposure=2.3), "brightness", 1),
-    "brightened by 2.3 stops ": (Degradation(exposure=2.3), "exposure", -1),
+    "brightened by 3.3 stops": (Degradation(exposure=3.32), "brightness", 1),
+    "brightened by 3.3 stops ": (Degradation(exposure=3.32), "exposure", -1),
     "noise of strength 0.7": (Degradation(noise=0.7), "noise", -1),
     "saturation 0.15": (Degradation(saturation=0.15), "contrast", -1),
 }

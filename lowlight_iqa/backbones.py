@@ -69,7 +69,7 @@ class CompactTrunk(nn.Module):
         name: "lite0", "lite1" or "lite2".
     """
 
-    def __init__(self, name: str = "lite1") -> None:
+    def __init__(self, name: str = "lite2") -> None:
         super().__init__()
         if name not in COMPACT:
             raise ValueError(f"the compact trunks are 'lite0', 'lite1' and 'lite2', not {name!r}")

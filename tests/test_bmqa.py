@@ -280,6 +280,23 @@ def test_options_of_one_metric_are_refused_by_others(metric, tmp_path):
         create_metric("niqe", captioner="rules")
 
 
+# The bundled weights
+
+
+def test_the_bundled_words_say_what_is_to_be_seen():
+    bundled = create_metric("bmqa")
+    dark, bright = (slots_of(bundled.caption(f"samples/{name}")[0]) for name in ("astronaut_dark.png", "coffee.jpg"))
+    assert dark.keys() == bright.keys() == SLOTS.keys()
+    assert dark["brightness"] == 0 < bright["brightness"]
+    assert dark["appearance"] == 0 < bright["appearance"]
+    x = read_image("samples/coffee.jpg")
+    noise = 0.15 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    (noisy,) = bundled.caption((x + noise).clamp(0, 1))
+    assert slots_of(noisy)["noise"] == 0 < bright["noise"]
+    words = (bundled(x, text=f"an image of {word} appearance") for word in ("natural", "unnatural"))
+    assert next(words) > next(words)
+
+
 # The towers
 
 

@@ -523,7 +523,7 @@ def results(card):
 def test_the_model_cards_of_the_trained_metrics():
     card = find("leiq")[1]
     data = ModelCard(model_card(card)).data
-    assert (data.base_model, data.datasets) == ("timm/tf_efficientnet_lite1.in1k", ["BIQ2021", "LOL"])
+    assert (data.base_model, data.datasets) == ("timm/tf_efficientnet_lite2.in1k", ["BIQ2021", "LOL"])
     assert (data.license, data.license_name) == ("other", "research-use")
     assert results(card) == {
         ("spearmanr", "BIQ2021 test split, 2000 pictures"): 0.821,

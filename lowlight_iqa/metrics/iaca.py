@@ -97,7 +97,7 @@ class IacaNetwork(nn.Module):
     """
 
     def __init__(
-        self, trunk: str = "lite1", taps: Sequence[int] = (4, 6), illumination: bool = True, gating: bool = True
+        self, trunk: str = "lite2", taps: Sequence[int] = (4, 6), illumination: bool = True, gating: bool = True
     ) -> None:
         super().__init__()
         from ..backbones import CompactTrunk

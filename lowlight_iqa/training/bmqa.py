@@ -76,12 +76,13 @@ class Recipe:
     align_batch: int = 256
     align_rate: float = 5e-4
     stop: float = 0.8  # mean contrastive loss of an epoch at which align ends; the paper's, for batches of 256
-    score_epochs: int = 4  # on people's scores, everything moves but the captioner
+    score_epochs: int = 6  # on people's scores, everything moves but the captioner
     score_batch: int = 64
     score_crop: int = 320
     score_rate: float = 3e-4
     trunk_rate: float = 0.0  # of the score stage; 0 keeps the trunk and takes whole pictures' features, in minutes
     frozen: int = 3  # leading stages of a compact trunk that are kept in the score stage
+    channel_dropout: float = 0.3  # of the image features in the score stage
     caption_epochs: int = 24  # the captioner, on kept features
     caption_batch: int = 64
     caption_rate: float = 1e-3
@@ -490,6 +491,8 @@ def run_score(
             features = net.features(to_tensor(ranks.share(crops)).to(net.center.device))
         else:
             features = kept.features[[whole[row] for row in ranks.share(rows)]].to(net.center)
+        # A channel is dropped in all places: the others know what it says in one.
+        features = features * F.dropout(torch.ones_like(features[:, :1]), recipe.channel_dropout)
         tokens = [hide(spoken(net, fitting[row], material, rates, rng), recipe.unknown, rng) for row in rows]
         text = net.text(padded(ranks.share(tokens), net.center.device))
         raw = ranks.gather(net.fuse(net.image(features), text))

@@ -57,8 +57,9 @@ class Recipe:
     trunk_rate: float = 1.5e-4
     head_rate: float = 1e-4
     ladders: int = 1000  # well-exposed pictures whose falling exposure settles the MOS head in the end
-    ladder_margin: float = 0.2  # of a step, in deviations of the scores of rated pictures
-    ladder_keep: float = 0.3  # weight of those scores' change
+    ladder_mos: float = 0.5  # that people liked at least so much; how bad pictures are ordered matters less
+    ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
+    ladder_keep: float = 0.1  # weight of those scores' change
     ladder_ridge: float = 0.03
     weight_decay: float = 0.05
     warmup: int = 100  # steps
@@ -383,7 +384,7 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
     squared hinges of the ladders' steps, how far d moves the scores of rated pictures, and the size of d.
     """
     rng = np.random.default_rng([recipe.seed, 2])
-    lit = [item for item in material.fitting if 80 < item.mean_luma < 170]
+    lit = [item for item in material.fitting if 80 < item.mean_luma < 170 and item.mos >= recipe.ladder_mos]
     lit = [lit[i] for i in rng.permutation(len(lit))[: recipe.ladders]]
     if not lit:
         return

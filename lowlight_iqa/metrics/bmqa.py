@@ -536,10 +536,10 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
             "PLCC (raw), BIQ2021 test split, 2000 pictures": "0.859 [0.844, 0.872]",
             "SRCC, BIQ2021 test split, 409 dark pictures (mean luma < 70)": "0.908 [0.888, 0.924]",
             "LOL, dark picture below its normal-light one": "37 of 37 pairs",
-            "right words and BLEU-4, top-5 accuracy, captions of 277 held-out pictures": "brightness 0.97, contrast 0.90, "
-            "noise 0.98, exposure 0.92, appearance 0.92; 77.1, 100.0",
-            "words that follow a change, 100 held-out pictures": "darker 0.98, brighter 0.98 (exposure: 0.87), noise 1.00, "
-            "less color 0.97",
+            "right words and BLEU-4, top-5 accuracy, captions of 277 held-out pictures": "brightness 0.97, "
+            "contrast 0.90, noise 0.98, exposure 0.92, appearance 0.92; 77.1, 100.0",
+            "words that follow a change, 100 held-out pictures": "darker 0.98, brighter 0.98 (exposure: 0.87), "
+            "noise 1.00, less color 0.97",
             "SRCC from MLE's descriptions alone, held-out scenes": "0.56",
         },
         weights="bmqa.safetensors",

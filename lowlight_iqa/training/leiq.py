@@ -372,7 +372,8 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
         second.weight[0, 0] = 1.0
 
 
-LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32))
+# Down to almost black: without the last two steps, black pictures scored above dark ones.
+LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32, -6.0, -8.5))
 
 
 @torch.no_grad()

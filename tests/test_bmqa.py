@@ -273,7 +273,7 @@ def test_rules_say_what_is_measured(metric, tmp_path):
     assert torch.autograd.grad(by_rules.loss(leaf), leaf)[0].count_nonzero() > 0
 
 
-def test_options_of_one_metric_are_refused_by_others(metric, tmp_path):
+def test_options_of_one_metric_are_refused_by_others():
     with pytest.raises(ValueError, match="'learned' and 'rules', not 'oracle'"):
         create_metric("bmqa", captioner="oracle")
     with pytest.raises(TypeError, match="niqe has no option 'captioner'; it has"):

@@ -573,9 +573,9 @@ class Bmqa(Metric):
             BmqaNetwork(Config(**loaded.config["network"]), Vocabulary(loaded.config["words"])),
             loaded.config["mapping"],
             loaded.config["rules"],
+            captioner,
         )
         load_strictly(self, loaded.tensors)
-        self.captioner = captioner
 
     @classmethod
     def from_network(
@@ -587,8 +587,14 @@ class Bmqa(Metric):
         metric._adopt(network, mapping, rules)
         return metric
 
-    def _adopt(self, network: BmqaNetwork, mapping: Sequence[float], rules: Mapping[str, Sequence[float]]) -> None:
-        self.network, self.mapping, self.captioner = network, list(mapping), CAPTIONERS[0]
+    def _adopt(
+        self,
+        network: BmqaNetwork,
+        mapping: Sequence[float],
+        rules: Mapping[str, Sequence[float]],
+        captioner: str = CAPTIONERS[0],
+    ) -> None:
+        self.network, self.mapping, self.captioner = network, list(mapping), captioner
         self.rules = {name: list(values) for name, values in rules.items()}
         self.eval().requires_grad_(False)
 

@@ -48,7 +48,7 @@ class LeiqNetwork(nn.Module):
         super().__init__()
         from ..backbones import CompactTrunk
 
-        self.trunk_name, self.hidden = trunk, hidden
+        self.hidden = hidden
         self.trunk = CompactTrunk(trunk)
         width = 2 * sum(self.trunk.widths)
         self.center: Tensor
@@ -148,7 +148,7 @@ class Leiq(Metric):
 
     def weight_config(self) -> dict[str, Any]:
         """Architecture and mappings."""
-        return {"trunk": self.network.trunk_name, "hidden": self.network.hidden, "mappings": self.mappings}
+        return {"trunk": self.network.trunk.name, "hidden": self.network.hidden, "mappings": self.mappings}
 
     def _mapped(self, x: Tensor) -> dict[str, Tensor]:
         raw = self.network(reduce(x.to(self.network.center.dtype), SHORT_SIDE))

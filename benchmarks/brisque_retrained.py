@@ -19,11 +19,11 @@ import torch
 from tqdm import tqdm
 
 from lowlight_iqa import read_image
-from lowlight_iqa.correlation import interval, plcc, srcc
 from lowlight_iqa.data import Rated, biq2021
+from lowlight_iqa.evaluation.correlation import interval, plcc, srcc
 from lowlight_iqa.metrics.brisque import Brisque, spatial_features, train_regression
 from lowlight_iqa.registry import find
-from lowlight_iqa.weights import BUNDLED, serialize
+from lowlight_iqa.weights.files import BUNDLED, serialize
 
 FOLDS, SEED = 5, 0
 COSTS, GAMMAS, EPSILONS = (1.0, 4.0, 16.0, 64.0), (0.0125, 0.025, 0.05, 0.1), (0.1, 0.3)

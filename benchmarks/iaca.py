@@ -19,8 +19,8 @@ import torch
 from measures import pairs, speed
 
 import lowlight_iqa
-from lowlight_iqa.correlation import plcc, srcc
 from lowlight_iqa.data import Dataset, biq2021
+from lowlight_iqa.evaluation.correlation import plcc, srcc
 
 DRAWS = 1000
 

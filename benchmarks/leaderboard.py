@@ -19,7 +19,7 @@ from published import label, rows
 
 import lowlight_iqa
 from lowlight_iqa.data import NAMES, load
-from lowlight_iqa.evaluation import Evaluation, Figure, evaluate
+from lowlight_iqa.evaluation.evaluate import Evaluation, Figure, evaluate
 
 DARK = "dark (mean luma < 70)"
 HEAD = """# Leaderboard

@@ -19,8 +19,8 @@ from measures import pairs, speed
 from tqdm import tqdm
 
 import lowlight_iqa
-from lowlight_iqa.correlation import interval, plcc, srcc
 from lowlight_iqa.data import biq2021
+from lowlight_iqa.evaluation.correlation import interval, plcc, srcc
 from lowlight_iqa.metrics.leiq import TASKS, Leiq
 from lowlight_iqa.training.degradations import (
     ATTRIBUTES,

@@ -21,10 +21,10 @@ from brisque_retrained import retrain
 from published import FIGURES, label, rows
 
 import lowlight_iqa
-from lowlight_iqa.correlation import plcc, scene_srcc, srcc
 from lowlight_iqa.data import Dataset, load
-from lowlight_iqa.evaluation import Evaluation, Mapping4, evaluate
-from lowlight_iqa.protocol import group_mean, random_splits
+from lowlight_iqa.evaluation.correlation import plcc, scene_srcc, srcc
+from lowlight_iqa.evaluation.evaluate import Evaluation, Mapping4, evaluate
+from lowlight_iqa.evaluation.splits import group_mean, random_splits
 
 Row = dict[str, Any]
 CACHE = Path(os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa")

@@ -289,7 +289,7 @@ def leiq_metric(name: str) -> tuple[Any, str]:
 
     from lowlight_iqa import WeightsNotFound, create_metric
     from lowlight_iqa.backbones import siglip_tower
-    from lowlight_iqa.metrics.leiq_siglip import TOWERS, LeiqSiglip
+    from lowlight_iqa.metrics.leiq_authors import TOWERS, LeiqSiglip
     from lowlight_iqa.registry import find
 
     try:
@@ -297,7 +297,7 @@ def leiq_metric(name: str) -> tuple[Any, str]:
     except WeightsNotFound:
         pass
     sys.path.insert(0, str(ROOT / "tests"))
-    from standin import fill
+    from support.standin import fill
 
     card = find(name)[1]
     shapes = {
@@ -307,7 +307,7 @@ def leiq_metric(name: str) -> tuple[Any, str]:
     }
     mat = loadmat(ROOT / "tests" / f"leiq_{'single' if name == 'leiq-b16' else 'multi'}_task.mat")
     tensors = {key: torch.from_numpy(value) for key, value in fill(shapes).items()}
-    return LeiqSiglip.from_tensors(card, tensors, mat), "Stand-in weights (tests/standin.py)"
+    return LeiqSiglip.from_tensors(card, tensors, mat), "Stand-in weights (tests/support/standin.py)"
 
 
 def tower_operations(name: str) -> int:
@@ -316,7 +316,7 @@ def tower_operations(name: str) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     from lowlight_iqa.backbones import siglip_tower
-    from lowlight_iqa.metrics.leiq_siglip import TOWERS
+    from lowlight_iqa.metrics.leiq_authors import TOWERS
 
     tower, side, _ = TOWERS[name]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -352,8 +352,8 @@ def compare_leiq(
     """Both ways on the same 8-bit pictures in memory: pictures per second, difference, share of the ceiling."""
     import torch
 
-    from lowlight_iqa.correlation import logistic
-    from lowlight_iqa.metrics.leiq_siglip import middle, resize_8_bit
+    from lowlight_iqa.functional.logistic import logistic
+    from lowlight_iqa.metrics.leiq_authors import middle, resize_8_bit
 
     metric, weights = leiq_metric(name)
     metric.to(device)

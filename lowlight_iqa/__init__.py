@@ -11,10 +11,10 @@ from .card import Card
 from .images import read_image
 from .metric import Assessment, Metric
 from .registry import create_metric, list_metrics
-from .weights import WeightsNotFound
+from .weights.files import WeightsNotFound
 
 if TYPE_CHECKING:
-    from .evaluation import evaluate
+    from .evaluation.evaluate import evaluate
 
 __all__ = ["Assessment", "Card", "Metric", "WeightsNotFound", "create_metric", "evaluate", "list_metrics", "read_image"]
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "evaluate":  # imported when it is used
-        from .evaluation import evaluate
+        from .evaluation.evaluate import evaluate
 
         return evaluate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

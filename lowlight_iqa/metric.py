@@ -184,7 +184,7 @@ class Metric(nn.Module, ABC):
         Raises:
             ValueError: the metric has nothing to save.
         """
-        from .weights import save
+        from .weights.files import save
 
         return save(self, Path(directory))
 

@@ -4,16 +4,15 @@ import functools
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from support import ROOT
 from torch import nn
 
 from lowlight_iqa import create_metric, list_metrics, read_image
 from lowlight_iqa.registry import find
 
-ROOT = Path(__file__).parents[1]
 LEARNED = [name for name in list_metrics(learned=True) if find(name)[1].weights]
 
 every_learned_metric = pytest.mark.parametrize("name", LEARNED)

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from support import ROOT
 from torch import nn
 
 from lowlight_iqa import Assessment, WeightsNotFound, create_metric, list_metrics, read_image
 from lowlight_iqa.registry import find
-from lowlight_iqa.weights import BUNDLED, CONFIG, WEIGHTS
+from lowlight_iqa.weights.files import BUNDLED, CONFIG, WEIGHTS
 
-ROOT = Path(__file__).parents[1]
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
 PICTURES = (
     *("photo", "dim", "dark", "dark_8_bit", "dark_16_bit", "near_black", "half_black", "clipped"),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import lowlight_iqa
-from lowlight_iqa.weights import BUNDLED, serialize
+from lowlight_iqa.weights.files import BUNDLED, serialize
 
 
 def main() -> None:

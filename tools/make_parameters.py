@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lowlight_iqa.weights import BUNDLED, serialize
+from lowlight_iqa.weights.files import BUNDLED, serialize
 
 # LIVE's `allrange`: the least and greatest value of each feature in the authors' training, as svm-scale has them.
 RANGES = """

@@ -11,10 +11,10 @@ import json
 import math
 from pathlib import Path
 
+from ..attributes import ATTRIBUTES
 from .rated import Rated, complete, need, number, one_of
 
 SPLITS = ("train", "test")
-ATTRIBUTES = ("light", "color", "noise", "exposure", "nature", "content_recovery")
 LAYOUT = (
     "Download CQUPT-HuBo90/MLEDataset from GitHub (with Git LFS) or Hugging Face, so that the folder holds "
     "MLE-training.json, MLE-test.json, MLE/training/*.png and MLE/test/*.png"

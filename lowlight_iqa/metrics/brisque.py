@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import nss
 from ..card import Card
+from ..functional import nss
+from ..functional.resize import imresize
 from ..images import Picture
 from ..metric import Metric
 from ..registry import register
-from ..resample import imresize
-from ..weights import load, load_strictly
+from ..weights.files import load, load_strictly
 
 FEATURES = 36
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..card import Card
+from ..functional.color import working
 from ..metric import Metric
-from ..nss import working
 from ..registry import register
 
 

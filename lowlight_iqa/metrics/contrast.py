@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..card import Card
+from ..functional.color import luma, working
 from ..metric import Metric
-from ..nss import luma, working
 from ..registry import register
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..card import Card
+from ..functional.color import luma, working
 from ..metric import Metric
-from ..nss import luma, working
 from ..registry import register
 
 BINS = 256

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ..card import Card
+from ..functional.color import working
 from ..metric import Metric
-from ..nss import working
 from ..registry import register
 
 PATCH = 16

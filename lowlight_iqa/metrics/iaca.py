@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..card import Card
-from ..correlation import logistic
+from ..functional.logistic import logistic
+from ..functional.resize import SHORT_SIDE, reduce
 from ..metric import Metric
 from ..registry import register
-from ..weights import load, load_strictly
-from .leiq import SHORT_SIDE, reduce
+from ..weights.files import load, load_strictly
 
 TINY = 1e-12  # added to a variance: its root moves by less than 1e-6, and its slope stays finite
 

@@ -16,24 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..attributes import ATTRIBUTES, sentence
 from ..card import Card
-from ..correlation import logistic
+from ..functional.logistic import logistic
+from ..functional.resize import SHORT_SIDE, reduce
 from ..metric import Metric
 from ..registry import register
-from ..weights import load, load_strictly
+from ..weights.files import load, load_strictly
 
-TASKS = ("mos", "light", "color", "noise", "exposure", "nature", "content_recovery")
-SHORT_SIDE = 512  # larger pictures are reduced to it: the heads were trained at the trunk's view of such pictures
-
-# Words of MLE's descriptions for the low, middle and high third of an attribute's 1..5.
-WORDS = {
-    "light": ("dim brightness", "moderate brightness", "good brightness"),
-    "color": ("poor color", "fair color", "good color"),
-    "noise": ("severe noise", "obvious noise", "slight noise"),
-    "exposure": ("severe overexposure", "local overexposure", "well-controlled exposure"),
-    "content_recovery": ("much detail lost", "some detail lost", "its detail kept"),
-    "nature": ("an unnatural appearance", "a partly natural appearance", "a natural appearance"),
-}
+TASKS = ("mos", *ATTRIBUTES)
 
 
 class LeiqNetwork(nn.Module):
@@ -73,23 +64,6 @@ class LeiqNetwork(nn.Module):
         """Raw outputs (N,) of each task, on no particular scale; ``frozen`` and ``dropout`` are for training."""
         features = F.dropout((self.statistics(x, frozen) - self.center) / self.scale, dropout, dropout > 0)
         return {task: head(features)[:, 0] for task, head in self.heads.items()}
-
-
-def reduce(x: Tensor, short_side: int) -> Tensor:
-    """Pictures (N, 3, H, W) whose shorter side is larger than ``short_side`` brought down to it, antialiased."""
-    height, width = x.shape[2:]
-    if min(height, width) <= short_side:
-        return x
-    factor = short_side / min(height, width)
-    size = (max(short_side, round(height * factor)), max(short_side, round(width * factor)))
-    return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-
-
-def sentence(attributes: Mapping[str, float]) -> str:
-    """All six attributes, on 1..5, in words."""
-    word = {name: words[min(2, max(0, int((attributes[name] - 1) / (4 / 3))))] for name, words in WORDS.items()}
-    *listed, nature = word.values()
-    return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."
 
 
 @register(

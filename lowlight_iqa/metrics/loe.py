@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from ..card import Card
+from ..functional.color import working
+from ..functional.resize import imresize
 from ..metric import Metric
-from ..nss import working
 from ..registry import register
-from ..resample import imresize
 
 SAMPLES = 50  # along the shorter side
 RADIUS = 7  # of the local maximum, in pixels

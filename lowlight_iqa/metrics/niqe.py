@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import nss
 from ..card import Card
+from ..functional import nss
+from ..functional.color import working
+from ..functional.resize import imresize
 from ..images import Picture
 from ..metric import Metric
 from ..registry import register
-from ..resample import imresize
-from ..weights import load, load_strictly
+from ..weights.files import load, load_strictly
 
 PATCH = 96
 SHARP = 0.75  # pristine patches are those with at least this share of the sharpest one's deviation
@@ -130,7 +131,7 @@ def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for patch in (PATCH, PATCH // 2):
         maps = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)
         if patch == PATCH:
-            sharpness = nss.working(maps[3].mean((1, 2)))
+            sharpness = working(maps[3].mean((1, 2)))
         own, pairs = nss.moments(maps, ((0, 1), (1, 0), (1, 1), (1, -1)))
         fit = nss.fit_aggd(own)  # of (T,)
         left, right = _scales(fit)

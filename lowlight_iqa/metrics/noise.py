@@ -10,8 +10,8 @@ import math
 from torch import Tensor
 
 from ..card import Card
+from ..functional.color import luma, working
 from ..metric import Metric
-from ..nss import luma, working
 from ..registry import register
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import nss
 from ..card import Card
+from ..functional import nss
 from ..metric import Metric
 from ..registry import register
 

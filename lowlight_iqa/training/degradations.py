@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ATTRIBUTES = ("light", "color", "noise", "exposure", "nature", "content_recovery")
+from ..attributes import ATTRIBUTES
 
 # The departure at which an attribute is 3, the middle of its 1..5 scale; about the median over random mixtures.
 HALF = {"light": 0.15, "color": 0.12, "noise": 0.035, "exposure": 0.15, "nature": 0.40, "content_recovery": 0.35}

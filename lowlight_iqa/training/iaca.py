@@ -16,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..card import Card
-from ..correlation import fit_logistic
 from ..data import biq2021
-from ..losses import norm_in_norm
+from ..distributed import Ranks
+from ..functional.logistic import fit_logistic
 from ..metrics.iaca import Iaca, IacaNetwork
 from ..registry import find
-from .loop import Ranks, Schedule, log, start_log, train
+from .loop import Schedule, log, start_log, train
+from .losses import norm_in_norm
 from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..backbones import CompactTrunk, load_imagenet
-from ..correlation import plcc, srcc
 from ..data.biq2021 import Rated
+from ..evaluation.correlation import plcc, srcc
+from ..functional.resize import SHORT_SIDE, reduce
 from ..images import read_image
-from ..metrics.leiq import SHORT_SIDE, reduce
 from ..registry import create_metric
 from .degradations import to_uint8
 

@@ -1,0 +1,70 @@
+"""Ranks: the processes that torchrun started; sharing a batch, gathering outputs, summing gradients.
+
+A batch loss such as PLCC is no mean over pictures, so data parallelism as usual (mean of the ranks' gradients) would
+train something else. Here each rank computes its share of the pictures, ``Ranks.gather`` makes the whole batch's
+outputs known to all, the loss is that of the whole batch, and the ranks' gradients are summed: any number of
+processes takes the same step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that torchrun started; (0, 1) where it did not."""
+
+    rank: int
+    world: int
+
+    @classmethod
+    def join(cls, device: str = "cpu") -> Ranks:
+        """Join the group that torchrun announces in the environment: gloo for the CPU, nccl for a GPU per process."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world > 1 and not dist.is_initialized():
+            if device.startswith("cuda"):
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        return cls(int(os.environ.get("RANK", "0")), world)
+
+    def share(self, items: Sequence[Any]) -> list[Any]:
+        """This rank's items of a batch.
+
+        Raises:
+            ValueError: the batch cannot be shared out evenly.
+        """
+        if len(items) % self.world:
+            raise ValueError(f"a batch of {len(items)} cannot be shared by {self.world} processes; change either")
+        return list(items[self.rank :: self.world])
+
+    def gather(self, outputs: Tensor) -> Tensor:
+        """The whole batch's outputs (N, ...), in its order, from each rank's share; gradient through the own share."""
+        if self.world == 1:
+            return outputs
+        parts = [torch.empty_like(outputs) for _ in range(self.world)]
+        dist.all_gather(parts, outputs.detach().contiguous())
+        parts[self.rank] = outputs
+        return torch.stack(parts, 1).flatten(0, 1)
+
+    def sum_gradients(self, module: nn.Module) -> None:
+        """Add up the ranks' gradients, in one message."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.world > 1:
+            dist.barrier()

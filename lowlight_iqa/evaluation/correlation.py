@@ -1,0 +1,120 @@
+"""Agreement of scores with people: SRCC, KRCC, PLCC raw and mapped, within scenes, with bootstrap intervals.
+
+Every figure is signed and taken over all pictures; a NaN score is an error, never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..functional.logistic import Vector, checked_pair, fit_logistic, logistic
+
+Places: TypeAlias = NDArray[np.int64]
+
+
+def srcc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Spearman's rank correlation, signed; 0 where one vector is constant."""
+    from scipy.stats import rankdata
+
+    s, y = checked_pair(scores, labels)
+    return plcc(rankdata(s), rankdata(y))
+
+
+def krcc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Kendall's tau-b, signed; 0 where one vector is constant."""
+    from scipy.stats import kendalltau
+
+    s, y = checked_pair(scores, labels)
+    return float(np.nan_to_num(kendalltau(s, y).statistic))
+
+
+def plcc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Pearson's linear correlation of the raw scores, signed; 0 where one vector is constant."""
+    s, y = checked_pair(scores, labels)
+    s, y = s - s.mean(), y - y.mean()
+    norm = float(np.sqrt((s @ s) * (y @ y)))
+    return float(s @ y) / norm if norm > 0 else 0.0
+
+
+def plcc_logistic(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Pearson's correlation after the 4-parameter logistic is fitted to these very data, as papers report it."""
+    s, y = checked_pair(scores, labels)
+    return plcc(logistic(s, fit_logistic(s, y)), y)
+
+
+def interval(
+    figure: Callable[[Vector, Vector], float],
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % bootstrap interval of a figure: percentiles 2.5 and 97.5 over ``draws`` resamples of the pictures.
+
+    With ``groups``, the scene of each picture, whole scenes are resampled: pictures of one scene are not independent.
+
+    Raises:
+        ValueError: fewer than three pictures or scenes.
+    """
+    s, y = checked_pair(scores, labels)
+    if groups is None:
+        return bootstrap(lambda chosen: figure(s[chosen], y[chosen]), len(s), draws=draws, seed=seed)
+    members = list(members_of(groups).values())
+    if len(members) < 3:
+        raise ValueError(f"{len(members)} scenes are too few to resample; leave groups out")
+
+    def of_scenes(chosen: Places) -> float:
+        places = np.concatenate([members[scene] for scene in chosen])
+        return figure(s[places], y[places])
+
+    return bootstrap(of_scenes, len(members), draws=draws, seed=seed)
+
+
+def bootstrap(
+    statistic: Callable[[Places], float], count: int, *, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentiles 2.5 and 97.5 of a statistic of ``count`` places that are drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    low, high = np.percentile([statistic(rng.integers(0, count, count)) for _ in range(draws)], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def members_of(groups: Sequence[str]) -> dict[str, Places]:
+    """The places of each group's pictures, groups in order of appearance."""
+    places: dict[str, list[int]] = {}
+    for place, group in enumerate(groups):
+        places.setdefault(group, []).append(place)
+    return {group: np.array(found) for group, found in places.items()}
+
+
+def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]) -> Vector:
+    """SRCC inside each scene of at least three pictures with different labels; their mean is the usual figure.
+
+    Raises:
+        ValueError: there is no such scene.
+    """
+    s, y = checked_pair(scores, labels)
+    scenes = [m for m in members_of(groups).values() if len(m) >= 3 and np.ptp(y[m]) > 0]
+    if not scenes:
+        raise ValueError("no scene has three pictures with different labels; figures within scenes need them")
+    return np.array([srcc(s[m], y[m]) for m in scenes])
+
+
+def pairs_in_order(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]) -> Vector:
+    """For each scene, how many of its pairs with different labels the scores order alike, and how many there are.
+
+    Shape (scenes, 2); a tie of the scores counts one half. Pair accuracy is the ratio of the columns' sums.
+    """
+    s, y = checked_pair(scores, labels)
+    counts = []
+    for m in members_of(groups).values():
+        first, second = np.triu_indices(len(m), 1)
+        wanted, found = (np.sign(v[m][first] - v[m][second]) for v in (y, s))
+        counts.append([((wanted * found + 1) / 2)[wanted != 0].sum(), (wanted != 0).sum()])
+    return np.array(counts, np.float64)

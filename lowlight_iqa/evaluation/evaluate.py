@@ -1,0 +1,504 @@
+"""Agreement of a metric with people on a data set: every picture counted, every figure with its interval.
+
+Scores are kept in a cache under the hashes of the weights and of the picture's file, line by line: an interrupted
+run goes on where it stopped, a second run reads. Under torchrun the pictures are shared out; each is scored by itself,
+so the result is that of one process.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..card import Card
+from ..data import Dataset, Rated, load
+from ..data.rated import DARK
+from ..functional.logistic import Vector, fit_logistic, logistic
+from ..images import read_image
+from ..metric import Metric
+from ..registry import create_metric, find
+from .correlation import (
+    Places,
+    bootstrap,
+    interval,
+    krcc,
+    members_of,
+    pairs_in_order,
+    plcc,
+    scene_srcc,
+    srcc,
+)
+from .splits import group_mean, random_splits
+
+if TYPE_CHECKING:
+    from ..distributed import Ranks
+
+BRIGHT = 140.0  # mean luma from which on a picture counts as bright
+MAPPED = "PLCC, logistic"
+SPLIT_FROM = 20  # scenes or pictures: fewer are not split at random
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the pictures: those of one device, of one luminance band."""
+
+    count: int
+    figures: Mapping[str, Figure]  # SRCC and PLCC
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of every picture of a data set and how they agree with people. Correlations are signed."""
+
+    card: Card
+    dataset: Dataset
+    scores: Vector  # (N,), in the order of dataset.items
+    lumas: Vector  # (N,), mean luma, 0 to 255
+    mapping: Mapping4 | None = None  # scores to the scale of the labels; None where no logistic fits
+    figures: Mapping[str, Figure] = field(default_factory=dict)  # empty where labels are not public
+    within: Mapping[str, Figure] = field(default_factory=dict)  # inside scenes
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    attributes: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
+    splits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # means over random 80/20 splits
+    explained: Mapping[str, Vector] = field(default_factory=dict)  # the metric's own attributes, (N,) each
+
+    def __str__(self) -> str:
+        """The figures as Markdown."""
+        better = "lower is better: good figures are negative" if self.card.lower_better else "higher is better"
+        name, split, count = self.dataset.name, self.dataset.split, len(self.scores)
+        blocks = [f"{self.card.name} on {name}, {split}, {count} pictures ({better})"]
+        if not self.figures:
+            return f"{blocks[0]}\n\nThe labels are not public: there are scores, but no figures."
+        rows = [(what, figure) for what, figure in self.figures.items()]
+        rows += [(f"{what} (within scenes)", figure) for what, figure in self.within.items()]
+        blocks.append(_markdown(("figure", "value [95 %]"), rows))
+        if self.dataset.relative:
+            blocks.append(
+                "Labels compare the pictures of one scene: the figures within scenes are the ones that count."
+            )
+        if self.parts:
+            lines = [(what, part.count, *part.figures.values()) for what, part in self.parts.items()]
+            blocks.append(_markdown(("part", "pictures", "SRCC [95 %]", "PLCC [95 %]"), lines))
+        if self.attributes:
+            aspects = [(what, *found.values()) for what, found in self.attributes.items()]
+            blocks.append(_markdown(("attribute", "SRCC [95 %]", "PLCC [95 %]"), aspects))
+        if self.splits:
+            heads = list(next(iter(self.splits.values())))
+            means = [(what, *(f"{found[head]:.4f}" for head in heads)) for what, found in self.splits.items()]
+            blocks.append("Ten random splits, logistic fitted on 80 %, figures of the other 20 %:")
+            blocks.append(_markdown(("split by", *heads), means))
+        return "\n\n".join(blocks)
+
+    def facts(self) -> dict[str, Any]:
+        """The figures as plain numbers, for JSON."""
+
+        def plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
+            numbers = {what: (figure.value, figure.low, figure.high) for what, figure in figures.items()}
+            return {what: [None if math.isnan(v) else v for v in values] for what, values in numbers.items()}
+
+        return {
+            "metric": self.card.name,
+            "dataset": self.dataset.name,
+            "split": self.dataset.split,
+            "pictures": len(self.scores),
+            "figures": plain(self.figures),
+            "within": plain(self.within),
+            "parts": {w: {"pictures": part.count, **plain(part.figures)} for w, part in self.parts.items()},
+            "attributes": {what: plain(found) for what, found in self.attributes.items()},
+            "splits": {what: dict(found) for what, found in self.splits.items()},
+        }
+
+    def write_csv(self, path: str | Path) -> None:
+        """One row per picture: labels, score, and the score mapped to the labels' scale."""
+        mapped = self.mapping(self.scores) if self.mapping else np.full(len(self.scores), math.nan)
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["picture", "group", "device", "mean_luma", "mos", "score", "mapped", *self.explained])
+            for place, item in enumerate(self.dataset.items):
+                values = [float(column[place]) for column in (self.scores, mapped, *self.explained.values())]
+                luma = round(float(self.lumas[place]), 2)
+                writer.writerow([item.path, item.group, item.device, luma, item.mos, *values])
+
+    def write_submission(self, path: str | Path) -> None:
+        """The MLE challenge's result.json: a list of {id, mos}, mos on 0..10 and higher for better."""
+        low, high = self.card.score_range
+        good = (high - self.scores if self.card.lower_better else self.scores - low) / (high - low)
+        rows = [
+            {"id": item.path.stem, "mos": round(10 * float(value), 6)}
+            for item, value in zip(self.dataset.items, good, strict=True)
+        ]
+        Path(path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+    def plot(self, path: str | Path) -> None:
+        """MOS against score with the fitted logistic, as an image file.
+
+        Raises:
+            ValueError: there are no labels to draw.
+        """
+        if not self.figures:
+            raise ValueError("the labels are not public; there is nothing to draw the scores against")
+        pyplot = import_pyplot()
+        fig, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
+        axes.scatter(self.scores, _labels(self.dataset.items), s=8, alpha=0.35, linewidths=0, color="#3366aa")
+        if self.mapping is not None:
+            x = np.linspace(self.scores.min(), self.scores.max(), 300)
+            axes.plot(x, self.mapping(x), color="#cc3311", label="4-parameter logistic")
+            axes.legend(frameon=False)
+        axes.set_xlabel(f"{self.card.name}, {'lower' if self.card.lower_better else 'higher'} is better")
+        axes.set_ylabel("MOS")
+        title = f"{self.dataset.name}, {self.dataset.split}, {len(self.scores)} pictures"
+        axes.set_title(f"{title}: SRCC {self.figures['SRCC'].value:.3f}, PLCC {self.figures['PLCC'].value:.3f}")
+        fig.savefig(path, dpi=150)
+        pyplot.close(fig)
+
+
+@dataclass(frozen=True)
+class Mapping4:
+    """The 4-parameter logistic, fitted to standardized scores: the start of the fit then suits every metric."""
+
+    parameters: tuple[float, float, float, float]
+    center: float
+    scale: float  # signed: negative for metrics whose lower scores are better
+
+    def __call__(self, scores: Vector) -> Vector:
+        """Scores on the labels' scale."""
+        mapped: Vector = logistic((scores - self.center) / self.scale, self.parameters)
+        return mapped
+
+    @classmethod
+    def fit(cls, scores: Vector, labels: Vector, lower_better: bool, begin: Mapping4 | None = None) -> Mapping4:
+        """Least squares; ``begin`` is a mapping of much the same scores, to start from.
+
+        Raises:
+            ValueError: no logistic fits.
+        """
+        if begin is None:
+            spread = float(scores.std()) or 1.0
+            start = (float(labels.max()), float(labels.min()), 0.0, 0.5)
+            begin = cls(start, float(scores.mean()), -spread if lower_better else spread)
+        z = (scores - begin.center) / begin.scale
+        return cls(fit_logistic(z, labels, start=begin.parameters), begin.center, begin.scale)
+
+
+def evaluate(
+    metric: str | Metric,
+    dataset: str | Dataset,
+    root: str | Path | None = None,
+    split: str | None = None,
+    *,
+    weights: str | Path | None = None,
+    device: str | None = None,
+    cache: str | Path | None = None,
+    draws: int = 1000,
+    progress: bool = False,
+) -> Evaluation:
+    """Score every picture of a data set and measure the agreement with people.
+
+    Args:
+        metric: a name, or a metric that is made already.
+        dataset: a name (``lowlight_iqa.data.NAMES``), or one that is read already.
+        root: the data set's folder; see ``lowlight_iqa.data``.
+        split: one of the data set's splits; None for the one that papers report.
+        weights: as for ``create_metric``, with a metric's name.
+        device: as for ``create_metric``, with a metric's name.
+        cache: folder of the scores; None for $LOWLIGHT_IQA_CACHE or ~/.cache/lowlight_iqa.
+        draws: resamples of each bootstrap interval; of whole scenes where there are scenes.
+        progress: show a bar on stderr.
+
+    Returns:
+        All figures: SRCC, KRCC, PLCC raw and after the logistic, RMSE after the logistic, the same within scenes, for
+        devices, luminance bands and attributes, and as means over random splits by scene and by image. The logistic of
+        the main figures is fitted to the very pictures that they are of, as papers do.
+
+    Raises:
+        ValueError: pictures that could not be scored, which it names: no figure is given over the rest; a metric that
+            needs a reference; no such metric, data set or split.
+        FileNotFoundError: the data set is not there or incomplete.
+        WeightsNotFound: the weights are not at hand.
+    """
+    from ..distributed import Ranks
+
+    if isinstance(metric, Metric) and (weights is not None or device is not None):
+        raise ValueError("weights and device belong to a metric's name; this metric is made already")
+    card = metric.card if isinstance(metric, Metric) else find(metric)[1]
+    if card.needs_reference:
+        raise ValueError(f"{card.name} compares with the dark input, which sets of rated pictures do not hold")
+    if isinstance(dataset, str):
+        if root is None:
+            raise ValueError(f"give root, the folder that holds {dataset}")
+        dataset = load(dataset, root, split)
+    ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")  # before "cuda" is taken
+    if isinstance(metric, str):
+        metric = create_metric(metric, device=device, weights=weights)
+    return _measure(metric.card, dataset, _score(metric, dataset.items, _cache_folder(cache), ranks, progress), draws)
+
+
+def fingerprint(metric: Metric) -> str:
+    """SHA-256 of what makes the scores: weights, the numbers beside them, and what two probe pictures get.
+
+    The probes tell a change of code that changes scores from one that does not.
+    """
+    digest = hashlib.sha256(f"{metric.card.name} {__version__}".encode())
+    digest.update(json.dumps(metric.weight_config(), sort_keys=True).encode())
+    for key, value in metric.state_dict().items():
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    side = max(192, metric.card.min_size)
+    ramp = torch.linspace(0, 1, side)
+    probe = (ramp[:, None] * ramp + torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))) / 2
+    with torch.inference_mode():
+        scores = [metric(light * probe.to(metric.device)).item() for light in (1.0, 0.1)]
+    digest.update(" ".join(f"{score:.4g}" for score in scores).encode())
+    return digest.hexdigest()
+
+
+def _cache_folder(cache: str | Path | None) -> Path:
+    return Path(cache or os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa")
+
+
+def _score(metric: Metric, items: Sequence[Rated], cache: Path, ranks: Ranks, progress: bool) -> list[dict[str, Any]]:
+    """Score, mean luma and, where people rated some, attributes of every picture; this process computes its share."""
+    from tqdm import tqdm
+
+    attributes = any(item.attributes for item in items)
+    folder = cache / f"{metric.card.name}-{fingerprint(metric)[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    known = _read_cache(folder)
+    share = range(ranks.rank, len(items), ranks.world)
+    found: dict[int, dict[str, Any]] = {}
+    problems: dict[int, str] = {}
+    with (folder / f"{ranks.rank}.jsonl").open("a", encoding="utf-8") as file:
+        for place in tqdm(share, unit="picture", file=sys.stderr, disable=not progress or ranks.rank > 0):
+            path = items[place].path
+            try:
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                entry = known.get(digest)
+                if entry is None or (attributes and entry["attributes"] is None):
+                    entry = _score_one(metric, path, attributes)
+                    file.write(json.dumps({"picture": digest, **entry}) + "\n")
+                    file.flush()
+                found[place] = entry if attributes else {**entry, "attributes": None}
+            except (OSError, ValueError, torch.cuda.OutOfMemoryError) as error:
+                problems[place] = str(error) if str(path) in str(error) else f"{path}: {error}"
+    if ranks.world > 1:
+        shares: list[Any] = [None] * ranks.world
+        torch.distributed.all_gather_object(shares, (found, problems))
+        for other, trouble in shares:
+            found |= other
+            problems |= trouble
+    if problems:
+        listed = "; ".join(problems[place] for place in sorted(problems)[:5])
+        raise ValueError(
+            f"{len(problems)} of {len(items)} pictures could not be scored, and figures over the others would not be "
+            f"comparable: {listed}{'; ...' if len(problems) > 5 else ''}"
+        )
+    return [found[place] for place in range(len(items))]
+
+
+def _read_cache(folder: Path) -> dict[str, dict[str, Any]]:
+    """Entries by the picture's hash; a line that a killed run left unfinished is computed again."""
+    known = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+                known[entry.pop("picture")] = entry
+            except (ValueError, KeyError, AttributeError):
+                continue
+    return known
+
+
+def _score_one(metric: Metric, path: Path, attributes: bool) -> dict[str, Any]:
+    picture = read_image(path)
+    red, green, blue = (255 * picture.double().mean((1, 2))).tolist()
+    entry: dict[str, Any] = {"luma": 0.299 * red + 0.587 * green + 0.114 * blue, "attributes": None}
+    with torch.inference_mode():
+        if attributes:
+            result = metric.assess(picture.to(metric.device))
+            entry |= {"score": result.score, "attributes": dict(result.attributes)}
+        else:
+            entry["score"] = metric(picture.to(metric.device)).item()
+    if not math.isfinite(entry["score"]):
+        raise ValueError(f"the score is {entry['score']}")
+    return entry
+
+
+def _labels(items: Sequence[Rated]) -> Vector:
+    return np.array([item.mos for item in items])
+
+
+def _measure(card: Card, dataset: Dataset, entries: Sequence[dict[str, Any]], draws: int) -> Evaluation:
+    items = dataset.items
+    scores = np.array([entry["score"] for entry in entries])
+    listed = np.array([item.mean_luma for item in items])
+    lumas = np.where(np.isnan(listed), [entry["luma"] for entry in entries], listed)
+    names = (entries[0]["attributes"] or {}) if entries else {}
+    explained = {name: np.array([entry["attributes"][name] for entry in entries]) for name in names}
+    labels = _labels(items)
+    if np.isnan(labels).all():
+        return Evaluation(card, dataset, scores, lumas, explained=explained)
+    groups = [item.group or f"{place}" for place, item in enumerate(items)]
+    scenes = len(set(groups)) < len(items)
+
+    def both(x: Vector, y: Vector, places: Places) -> dict[str, Figure]:
+        own = [groups[place] for place in places]
+        return {what: _figure(of, x[places], y[places], own, draws) for what, of in (("SRCC", srcc), ("PLCC", plcc))}
+
+    mapping, figures = _main_figures(card, scores, labels, groups, draws)
+    everything = np.arange(len(items))
+    devices = [item.device or "unknown camera" for item in items]
+    bands = {
+        f"dark (mean luma < {DARK:g})": np.flatnonzero(lumas < DARK),
+        "medium": np.flatnonzero((lumas >= DARK) & (lumas < BRIGHT)),
+        f"bright (mean luma >= {BRIGHT:g})": np.flatnonzero(lumas >= BRIGHT),
+    }
+    parts = {**(members_of(devices) if any(item.device for item in items) else {}), **bands}
+    aspects = {
+        name: np.array([item.attributes[name] for item in items]) for name in (items[0].attributes if items else ())
+    }
+    return Evaluation(
+        card,
+        dataset,
+        scores,
+        lumas,
+        mapping,
+        figures,
+        _within(card, scores, labels, groups, draws) if scenes else {},
+        {what: Part(len(places), both(scores, labels, places)) for what, places in parts.items() if len(places) >= 3},
+        {name: both(explained.get(name, scores), values, everything) for name, values in aspects.items()},
+        _split(card, dataset, scores, labels, scenes),
+        explained,
+    )
+
+
+def _figure(
+    of: Callable[[Vector, Vector], float], scores: Vector, labels: Vector, groups: Sequence[str], draws: int
+) -> Figure:
+    """A figure with its interval over resampled scenes, or pictures where there are no scenes to speak of."""
+    scenes = groups if 3 <= len(set(groups)) < len(groups) else None
+    return Figure(of(scores, labels), *interval(of, scores, labels, groups=scenes, draws=draws))
+
+
+def _main_figures(
+    card: Card, scores: Vector, labels: Vector, groups: Sequence[str], draws: int
+) -> tuple[Mapping4 | None, dict[str, Figure]]:
+    figures = {
+        what: _figure(of, scores, labels, groups, draws)
+        for what, of in (("SRCC", srcc), ("KRCC", krcc), ("PLCC", plcc))
+    }
+    try:
+        whole = Mapping4.fit(scores, labels, card.lower_better)
+    except ValueError:
+        nothing = Figure(math.nan, math.nan, math.nan)
+        return None, {**figures, MAPPED: nothing, "RMSE": nothing}
+
+    def mapped(s: Vector, y: Vector) -> Vector:  # fitted again in each resample: the fit is part of the figure
+        try:
+            return Mapping4.fit(s, y, card.lower_better, whole)(s)
+        except ValueError:  # a resample on which the fit does not settle keeps the mapping of all
+            return whole(s)
+
+    figures[MAPPED] = _figure(lambda s, y: plcc(mapped(s, y), y), scores, labels, groups, draws)
+    figures["RMSE"] = _figure(lambda s, y: _rmse(mapped(s, y), y), scores, labels, groups, draws)
+    return whole, figures
+
+
+def _rmse(predicted: Vector, labels: Vector) -> float:
+    return float(np.sqrt(np.mean((predicted - labels) ** 2)))
+
+
+def _within(card: Card, scores: Vector, labels: Vector, groups: Sequence[str], draws: int) -> dict[str, Figure]:
+    """Mean SRCC inside scenes, signed, and the share of a scene's pairs that the metric puts in people's order."""
+    try:
+        each = scene_srcc(scores, labels, groups)
+    except ValueError:
+        return {}
+    counts = pairs_in_order(-scores if card.lower_better else scores, labels, groups)
+
+    def share(rows: Vector) -> float:
+        right, total = rows.sum(0)
+        return float(right / total) if total else 0.0
+
+    return {
+        "mean SRCC": Figure(
+            float(each.mean()), *bootstrap(lambda chosen: float(each[chosen].mean()), len(each), draws=draws)
+        ),
+        "pairs in order": Figure(
+            share(counts), *bootstrap(lambda chosen: share(counts[chosen]), len(counts), draws=draws)
+        ),
+    }
+
+
+def _split(card: Card, dataset: Dataset, scores: Vector, labels: Vector, scenes: bool) -> dict[str, dict[str, float]]:
+    """Means over ten random splits; and what baselines that see no picture reach on the same splits."""
+    items = dataset.items
+    keys: dict[str, Callable[[Rated], str]] = {"scene": lambda item: item.group, "enhancer": lambda item: item.enhancer}
+    nulls = {name: key for name, key in keys.items() if len({key(item) for item in items}) > 1}
+    found: dict[str, dict[str, float]] = {}
+    ways: tuple[Literal["scene", "image"], ...] = ("scene", "image") if scenes else ("image",)
+    for by in ways:
+        if len({item.group for item in items} if by == "scene" else items) < SPLIT_FROM:
+            continue
+        rows = []
+        for train, test in random_splits(items, by):
+            try:
+                mapped = Mapping4.fit(scores[train], labels[train], card.lower_better)(scores[test])
+            except ValueError:
+                mapped = np.full(len(test), labels[train].mean())
+            row = {
+                "SRCC": srcc(scores[test], labels[test]),
+                MAPPED: plcc(mapped, labels[test]),
+                "RMSE": _rmse(mapped, labels[test]),
+            }
+            for name, key in nulls.items():
+                guess = group_mean([items[k] for k in train], [items[k] for k in test], key)
+                row[f"{name}-mean null, SRCC"] = srcc(guess, labels[test])
+                row[f"{name}-mean null, PLCC"] = plcc(guess, labels[test])
+            rows.append(row)
+        found[by] = {what: float(np.mean([row[what] for row in rows])) for what in rows[0]}
+    return found
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def import_pyplot() -> Any:
+    """matplotlib.pyplot, drawing to files.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ValueError('plots need matplotlib: pip install "lowlight_iqa[docs]"') from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot

@@ -1,0 +1,370 @@
+"""Natural scene statistics: normalized luminance and generalized Gaussian fits, with exact gradients.
+
+Mittal, Moorthy, Bovik, "No-reference image quality assessment in the spatial domain", IEEE TIP 2012 (BRISQUE);
+Mittal, Soundararajan, Bovik, "Making a completely blind image quality analyzer", IEEE SPL 2013 (NIQE);
+Lasmar, Stitou, Berthoumieu, "Multiscale skewed heavy-tailed model for texture analysis", ICIP 2009 (AGGD moments).
+
+Everything is computed in float64 (float32 on devices that have no float64). Gray levels run from 0 to 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .color import luma, working
+from .rows import budget, in_rows
+
+Padding = Literal["replicate", "zero"]
+
+ALPHA_MIN, ALPHA_MAX = 0.2, 10.0  # the range that the official codes search
+LATTICE = 0.1  # how far, in 8-bit steps, a sample may lie from a step and still be taken for a stored one
+FLAT = 1e-4  # variance in gray levels squared under which a neighborhood counts as flat
+RAMP_FLAT, RAMP = 1e-3, 0.02  # half width over which a value's sign turns: next to flat regions, in texture
+RAMP_SLOPE = 3e-4  # how it grows between the two with the variance
+
+
+def gray_levels(x: Tensor) -> Tensor:
+    """Gray levels from 0 to 255 that equal MATLAB's ``rgb2gray`` of uint8 on 8-bit pictures, with a true gradient.
+
+    MATLAB rounds, and the scores of smooth pictures hang on it. So the rounding's offset is added where the three
+    samples of a pixel sit on 8-bit steps, and fades to nothing at a distance of ``LATTICE`` steps: a continuously
+    differentiable function, whose slope on an 8-bit picture is that of the unrounded luminance.
+
+    Args:
+        x: (N, 3, H, W), RGB in [0, 1].
+
+    Returns:
+        (N, H, W), float64 where the device has it.
+    """
+    return in_rows(_gray_levels, x)[0]
+
+
+def _gray_levels(x: Tensor) -> tuple[Tensor]:
+    level = x * 255
+    stored = level.detach().round()
+    away = level - stored
+    near = (1 - away.square().sum(1) / LATTICE**2).clamp_min(0)
+    near = near * near * (3 - 2 * near)
+    exact = luma(working(stored))
+    return (exact + luma(away) + (torch.floor(exact + 0.5) - exact) * near,)
+
+
+@lru_cache(maxsize=1)
+def window() -> tuple[float, ...]:
+    """``fspecial('gaussian', 7, 7/6)``, one side of it; the two-dimensional window is its outer product."""
+    x = torch.arange(-3, 4, dtype=torch.float64)
+    weights = torch.exp(-x * x / (2 * (7 / 6) ** 2))
+    return tuple((weights / weights.sum()).tolist())
+
+
+def _correlate(padded: Tensor, dim: int) -> Tensor:
+    """Valid correlation of (N, H, W) with ``window()`` along one side, which becomes 6 shorter."""
+    weights, size = window(), padded.shape[dim] - 6
+    out = padded.narrow(dim, 3, size) * weights[3]
+    for k in range(3):
+        out.add_(padded.narrow(dim, k, size) + padded.narrow(dim, 6 - k, size), alpha=weights[k])
+    return out
+
+
+def pad(x: Tensor, padding: Padding) -> Tensor:
+    """(N, H, W) with the border of 3 that the window needs."""
+    if padding == "replicate":
+        return torch.nn.functional.pad(x[:, None], (3, 3, 3, 3), mode="replicate")[:, 0]
+    return torch.nn.functional.pad(x, (3, 3, 3, 3))
+
+
+class _Filter(torch.autograd.Function):
+    """The window's mean of (N, H + 6, W + 6), valid part; its adjoint is the filter again."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor) -> Tensor:
+        return _correlate(_correlate(padded, 1), 2)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _correlate(_correlate(torch.nn.functional.pad(grad, (6, 6, 6, 6)), 1), 2)
+
+
+def local_mean(padded: Tensor) -> Tensor:
+    """The window's local mean of (N, H + 6, W + 6): (N, H, W)."""
+    return _Filter.apply(padded)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) -> Tensor:
+    """Mean-subtracted, contrast-normalized luminance (TIP 2012, eq. 1 to 3).
+
+    Args:
+        gray: (N, H, W) from 0 to 255.
+        padding: what lies beyond the border: NIQE replicates, BRISQUE takes zeros.
+        dtype: of the result, by default that of the input. The filters need float64, as differences of squares
+            decide what is flat; what comes out of them can be kept in float32 without changing the fits' first digits.
+
+    Returns:
+        Four maps (4, N, H, W): the values (gray - mean) / (deviation + 1); their sign in [-1, 1]; their presence in
+        [0, 1], which is 0 where the official code finds an exact zero; the local standard deviation in gray levels.
+    """
+    return in_rows(partial(_normalize, dtype=dtype or gray.dtype), pad(gray, padding), 6)
+
+
+def _normalize(padded: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    gray, mean = padded[:, 3:-3, 3:-3], local_mean(padded)
+    variance = (local_mean(padded * padded) - mean * mean).clamp_min(0)
+    deviation = (variance + 1e-10).sqrt()  # the summand keeps the root's slope finite on flat regions
+    values = ((gray - mean) / (deviation + 1)).to(dtype)
+    variance = variance.to(dtype)
+    width = RAMP_FLAT + RAMP_SLOPE * variance / (1 + RAMP_SLOPE / RAMP * variance)
+    turn = (values / width).clamp(-1, 1)
+    sign, presence = turn * (3 - turn * turn) / 2, torch.ones_like(values)
+    if variance.is_cuda or variance.min() < FLAT:  # elsewhere it would change nothing
+        flat = (variance / FLAT).clamp(0, 1)
+        flat = 1 - flat * flat * (3 - 2 * flat)
+        side = flat_side().to(values)[gray.detach().round().clamp(0, 255).long()]
+        sign, presence = sign + flat * (side - sign), 1 + flat * (side.abs() - 1)
+    return values, sign, presence, deviation.to(dtype)
+
+
+def tiles(x: Tensor, size: int) -> Tensor:
+    """The squares of ``size`` pixels of (..., N, H, W), row by row: (..., N * H * W / size**2, size, size)."""
+    *lead, count, height, width = x.shape
+    x = x.reshape(*lead, count, height // size, size, width // size, size)
+    return x.transpose(-3, -2).reshape(*lead, -1, size, size)
+
+
+# The official window, split in two by MATLAB's singular value decomposition: the exact factors plus these many
+# units in the last place. See docs/handcrafted.md for how they were found and what rests on them.
+_COLUMN_ULPS, _ROW_ULPS = (-1, 3, -2, 1, 0, -1, 0), (0, 1, -2, -2, 2, -3, 2)
+
+
+@lru_cache(maxsize=1)
+def flat_side() -> Tensor:
+    """Which side of zero the official codes count a flat region of each gray level on: (256,) of -1, 0 and 1.
+
+    There ``gray - mean`` is no zero but the rounding residue of the official filter, and its sign decides how many
+    values the left and the right deviation are averaged over. The residue is that of two passes of seven products,
+    added in order in double precision.
+    """
+    import math
+
+    def factor(ulps: tuple[int, ...]) -> list[float]:
+        exact = [_SPLIT[abs(k - 3)] for k in range(7)]
+        return [value + n * math.ulp(value) for value, n in zip(exact, ulps, strict=True)]
+
+    column, row = factor(_COLUMN_ULPS), factor(_ROW_ULPS)
+
+    def residue(level: float) -> float:
+        inner = outer = 0.0
+        for weight in column:
+            inner += weight * level
+        for weight in row:
+            outer += weight * inner
+        return level - outer
+
+    residues = [residue(float(level)) for level in range(256)]
+    return torch.tensor([(r > 0) - (r < 0) for r in residues], dtype=torch.float64)
+
+
+# Square roots of the diagonal of fspecial('gaussian', 7, 7/6), from the center out.
+_SPLIT = tuple(
+    float.fromhex(h)
+    for h in (
+        "0x1.5edacbc602378p-2",
+        "0x1.e5fb7c557fad1p-3",
+        "0x1.42e11ca517a61p-4",
+        "0x1.9b92991f24880p-7",
+    )
+)
+
+
+def _log_ratio(alpha: Tensor) -> Tensor:
+    return torch.lgamma(2 / alpha) * 2 - torch.lgamma(1 / alpha) - torch.lgamma(3 / alpha)
+
+
+def _log_ratio_slope(alpha: Tensor) -> Tensor:
+    """Derivative of log r: [psi(1/a) + 3 psi(3/a) - 4 psi(2/a)] / a^2."""
+    psi = torch.digamma
+    return (psi(1 / alpha) + 3 * psi(3 / alpha) - 4 * psi(2 / alpha)) / alpha**2
+
+
+@lru_cache(maxsize=8)
+def _grid(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    alpha = torch.linspace(ALPHA_MIN, ALPHA_MAX, 981, dtype=dtype, device=device)
+    return alpha, _log_ratio(alpha)
+
+
+class _Shape(torch.autograd.Function):
+    """Solve r(alpha) = ratio; backward through the implicit function, d alpha / d ratio = 1 / r'(alpha)."""
+
+    @staticmethod
+    def forward(ctx: Any, ratio: Tensor) -> Tensor:
+        grid, log_ratio = _grid(ratio.device, ratio.dtype)
+        target = ratio.clamp_min(1e-300 if ratio.dtype == torch.float64 else 1e-30).log()
+        above = torch.searchsorted(log_ratio, target).clamp(1, len(grid) - 1)
+        low, high = grid[above - 1], grid[above]
+        alpha = (low + high) / 2
+        for _ in range(5):  # Newton inside the bracket: quadratic from a cell of 0.01
+            step = (_log_ratio(alpha) - target) / _log_ratio_slope(alpha)
+            alpha = torch.minimum(torch.maximum(alpha - step, low), high)
+        inside = (target > log_ratio[0]) & (target < log_ratio[-1])
+        slope = torch.where(inside, _log_ratio_slope(alpha) * ratio, torch.ones_like(alpha))
+        ctx.save_for_backward(torch.where(inside, 1 / slope, torch.zeros_like(alpha)))
+        return alpha
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (derivative,) = ctx.saved_tensors
+        return grad * derivative  # type: ignore[no-any-return]
+
+
+def solve_shape(ratio: Tensor) -> Tensor:
+    """The shape alpha at which Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) is ``ratio``, to full precision.
+
+    Args:
+        ratio: any shape, E|x|^2 / E[x^2] of the generalized Gaussian.
+
+    Returns:
+        alpha, limited to [0.2, 10] as the official codes' table is; beyond the limits its gradient is zero.
+        The gradient is exact and can be taken once.
+    """
+    return _Shape.apply(ratio)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class Moments(NamedTuple):
+    """Sums over the pixels of a patch from which an asymmetric generalized Gaussian is fitted."""
+
+    absolute: Tensor  # sum of |x|
+    left: Tensor  # sum of x^2 over x < 0
+    right: Tensor  # sum of x^2 over x > 0
+    count_left: Tensor
+    count_right: Tensor
+    pixels: int
+
+
+class Fit(NamedTuple):
+    """An asymmetric generalized Gaussian."""
+
+    alpha: Tensor
+    left: Tensor  # deviation of the values below zero; 0 where there are none
+    right: Tensor
+    has_left: Tensor  # bool: whether the official code finds any value below zero
+    has_right: Tensor
+
+
+def moments(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> tuple[Moments, Moments]:
+    """Moments of the normalized luminance and of the products of neighbors, patch by patch.
+
+    Args:
+        maps: (4, T, h, w) of T patches, as ``normalize`` gives them.
+        shifts: S steps (down, right) to the neighbor; a patch's border wraps around as MATLAB's ``circshift`` does.
+
+    Returns:
+        Of the values themselves, tensors (T,), and of the products, tensors (S, T).
+    """
+    sums = _Sums.apply(maps, tuple(shifts))  # type: ignore[no-untyped-call]
+    pixels = maps.shape[2] * maps.shape[3]
+    return _to_moments(sums[0], pixels), _to_moments(sums[1:], pixels)
+
+
+def _to_moments(sums: Tensor, pixels: int) -> Moments:
+    absolute, square, skew, signs, present = sums.unbind(-2)
+    return Moments(
+        absolute, (square - skew) / 2, (square + skew) / 2, (present - signs) / 2, (present + signs) / 2, pixels
+    )
+
+
+class _Sums(torch.autograd.Function):
+    """Five sums over each of T patches (4, T, h, w), of the values and of their products with each neighbor.
+
+    Their shape is (S + 1, 5, T). Taken in parts as in ``in_rows``: rows of large patches, or many small ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, shifts: tuple[tuple[int, int], ...]) -> Tensor:
+        ctx.shifts = shifts
+        ctx.save_for_backward(maps)
+        total = working(maps.new_zeros(len(shifts) + 1, 5, maps.shape[1]))
+        for some, rows in _Sums.parts(maps):
+            total[:, :, some] += working(_sums(maps[:3, some].index_select(2, rows), shifts))
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (maps,) = ctx.saved_tensors
+        total = torch.zeros_like(maps)
+        for some, rows in _Sums.parts(maps):
+            with torch.enable_grad():
+                part = maps[:3, some].index_select(2, rows).requires_grad_()
+                (slope,) = torch.autograd.grad(_sums(part, ctx.shifts), part, grad[:, :, some].to(part.dtype))
+            total[:3, some].index_add_(2, rows, slope)
+        return total, None
+
+    @staticmethod
+    def parts(maps: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Which patches, and which rows of them with the one before and the one after; a GPU takes all at once."""
+        _, count, height, width = maps.shape
+        patches = max(1, budget(maps) // (height * width))
+        step = max(8, budget(maps) // (min(count, patches) * width))
+        for first in range(0, count, patches):
+            for top in range(0, height, step):
+                rows = torch.arange(top - 1, min(height, top + step) + 1, device=maps.device) % height
+                yield slice(first, first + patches), rows
+
+
+def _sums(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
+    """The sums of (3, T, h + 2, w), where the outer rows are neighbors alone."""
+    maps = torch.cat([maps[..., -1:], maps, maps[..., :1]], -1)
+    height, width = maps.shape[2] - 2, maps.shape[3] - 2
+    center = maps[..., 1:-1, 1:-1]
+    found = []
+    for shift in (None, *shifts):
+        x = center
+        if shift is not None:
+            top, left = 1 - shift[0], 1 - shift[1]
+            x = center * maps[..., top : top + height, left : left + width]
+        size = x[0].abs()
+        each = size, x[0] * x[0], x[0] * size, x[1], x[2]
+        found.append(torch.stack([part.sum((1, 2)) for part in each]))
+    return torch.stack(found)
+
+
+def fit_aggd(m: Moments) -> Fit:
+    """Fit by moments (Lasmar et al. 2009, as estimateaggdparam.m has it)."""
+    has_left, has_right = m.count_left > 0.5, m.count_right > 0.5
+    left = _root(m.left / m.count_left.clamp_min(0.5))
+    right = _root(m.right / m.count_right.clamp_min(0.5))
+    both = has_left & has_right & (left > 0) & (right > 0)
+    one = torch.ones_like(left)
+    balance = torch.where(both, left, one) / torch.where(both, right, one)
+    power = torch.where(both, m.left + m.right, one) / m.pixels
+    ratio = (torch.where(both, m.absolute, one) / m.pixels) ** 2 / power
+    ratio = ratio * (balance**3 + 1) * (balance + 1) / (balance**2 + 1) ** 2
+    # Without one of the sides MATLAB's min() over NaN answers with the first entry of the table.
+    alpha = torch.where(both, solve_shape(ratio), one * ALPHA_MIN)
+    return Fit(alpha, left, right, has_left, has_right)
+
+
+def _root(x: Tensor) -> Tensor:
+    """Square root whose gradient at zero is zero instead of infinite."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
+
+
+def fit_ggd(m: Moments) -> tuple[Tensor, Tensor]:
+    """Shape and variance of the symmetric generalized Gaussian (estimateggdparam.m)."""
+    power = m.left + m.right
+    some = power > 0
+    one = torch.ones_like(power)
+    ratio = torch.where(some, m.absolute, one) ** 2 / torch.where(some, power, one) / m.pixels
+    return torch.where(some, solve_shape(ratio), one * ALPHA_MIN), power / m.pixels
+
+
+def gamma_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Gamma(numerator) / Gamma(denominator) of positive arguments."""
+    return torch.exp(torch.lgamma(numerator) - torch.lgamma(denominator))

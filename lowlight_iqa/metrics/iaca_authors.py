@@ -1,0 +1,126 @@
+"""IACA as its authors built it, state dict included: ResNeXt-101, illumination weighting, content-adaptive gating.
+
+References:
+    IACA, IEEE TMM 2023, arXiv 2302.11464; IQA_Model.py and demo of github.com/Baoliang93/IACA_For_Lowlight_IQA.
+    The pooling, outputs and loss are those of LinearityIQA (Li et al., ACM MM 2020).
+
+Kept as they are: RGB in [0, 1] without ImageNet's mean and deviation; the whole picture at its own size; ``getw5``
+belongs to ``layer3`` (features.6) and ``getw6`` to ``layer4`` (features.7); the weighted maps are pooled, the plain
+ones go on; the means gate and are not passed on; nothing but batch norm between the linear layers of ``dr6`` and
+``dr7``; an illumination weight that is 0 everywhere leaves its branch dead. Changed: the root of the variance has a
+finite slope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..card import Card
+from ..metric import Metric
+from ..registry import register
+from ..weights.files import load, load_strictly
+from .iaca import deviation, gate_net, illumination_net
+
+# From q to the scale of the labels, by the authors' demo for their released checkpoint; another one has its own.
+SLOPE, INTERCEPT = 0.09627324560431309, 0.5154855778833177
+
+
+def dimension_reduction(width: int) -> nn.Sequential:
+    """From C pooled numbers to 64."""
+    return nn.Sequential(
+        nn.Linear(width, 1024), nn.BatchNorm1d(1024),
+        nn.Linear(1024, 256), nn.BatchNorm1d(256),
+        nn.Linear(256, 64), nn.BatchNorm1d(64), nn.ReLU(),
+    )  # fmt: skip
+
+
+@register(
+    Card(
+        name="iaca-resnext101",
+        summary="IACA, the authors' network on ResNeXt-101 32x8d, for the authors' checkpoint.",
+        source="IACA, IEEE TMM 2023, arXiv 2302.11464; github.com/Baoliang93/IACA_For_Lowlight_IQA",
+        lower_better=False,
+        score_range=(0.0, 1.0),
+        license="the authors' repository is MIT; of the checkpoint apart from it nothing is stated",
+        learned=True,
+        commercial=False,
+        blind_spots="its labels compare ten enhancements of one scene (share of comparisons won) and say nothing of "
+        "one scene against another; knowing the enhancer alone predicts them at SRCC 0.817",
+        trained_on="SQUARE-LOL, 2,470 enhanced pictures of 247 dark scenes, by the authors",
+    )
+)
+class IacaResNeXt101(Metric):
+    """Share of comparisons that a picture would win among enhancements of its scene, 0..1; 1 is best."""
+
+    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
+        loaded = load(card, weights)
+        super().__init__(loaded.card)
+        self._build(loaded.tensors, loaded.config["slope"], loaded.config["intercept"])
+
+    @classmethod
+    def from_tensors(
+        cls, card: Card, tensors: Mapping[str, Tensor], slope: float = SLOPE, intercept: float = INTERCEPT
+    ) -> IacaResNeXt101:
+        """A metric of a checkpoint's ``model`` tensors under the authors' keys.
+
+        Args:
+            card: the registered card.
+            tensors: 696 of them; all must be there and fit.
+            slope: score = slope * q + intercept. The defaults belong to the authors' released checkpoint; for another
+                one both must be fitted to its own outputs and labels, as its loss leaves scale and offset free.
+            intercept: see slope.
+
+        Raises:
+            ValueError: keys or shapes differ; the message lists them.
+        """
+        metric = cls.__new__(cls)
+        Metric.__init__(metric, card)
+        metric._build(tensors, slope, intercept)
+        return metric
+
+    def _build(self, tensors: Mapping[str, Tensor], slope: float, intercept: float) -> None:
+        from ..backbones import import_torchvision
+
+        with torch.device("meta"):  # 92 million random numbers need not be drawn to be overwritten
+            resnext = import_torchvision().models.resnext101_32x8d(weights=None)
+            self.features = nn.Sequential(*list(resnext.children())[:-2])
+            self.dr6, self.dr7 = dimension_reduction(1024), dimension_reduction(2048)
+            self.att6, self.att7 = gate_net(1024), gate_net(2048)
+            self.getw5, self.getw6 = illumination_net(), illumination_net()
+            self.regr6, self.regr7, self.regression = nn.Linear(64, 1), nn.Linear(64, 1), nn.Linear(128, 1)
+        for module in self.children():
+            module.to_empty(device="cpu")
+        load_strictly(self, tensors)
+        self.slope, self.intercept = slope, intercept
+        self.eval().requires_grad_(False)
+
+    def weight_config(self) -> dict[str, Any]:
+        """The affine map to the score."""
+        return {"slope": self.slope, "intercept": self.intercept}
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """The authors' q6, q7 and q, (N, 3), of pictures (N, 3, H, W) in [0, 1]."""
+        brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
+        third = self.features[:7](x)  # (N, 1024, h, w), stride 16
+        fourth = self.features[7](third)  # (N, 2048, h, w), stride 32
+        sixth = self.dr6(pool(third, brightest, self.getw5, self.att6))  # (N, 64)
+        seventh = self.dr7(pool(fourth, brightest, self.getw6, self.att7))
+        both = self.regression(torch.cat([sixth, seventh], 1))
+        return torch.cat([self.regr6(sixth), self.regr7(seventh), both], 1)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Scores (N,)."""
+        return self.slope * self.outputs(x.to(self.regression.weight.dtype))[:, 2] + self.intercept
+
+
+def pool(stage: Tensor, brightest: Tensor, weigh: nn.Module, gate: nn.Module) -> Tensor:
+    """Gated deviations (N, C) of a stage (N, C, h, w), weighted by the illumination (N, 1, H, W)."""
+    weighted = stage * weigh(F.adaptive_max_pool2d(brightest, stage.shape[2:]))
+    gates: Tensor = gate(weighted.mean((2, 3)))
+    return gates * deviation(weighted)

@@ -1,0 +1,370 @@
+"""The authors' LEIQ-Assessor, exact: single task, multi task, and the mean of both, on SigLIP2 towers.
+
+References:
+    LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; https://github.com/sunwei925/LEIQ-Assessor. Keys and shapes of the
+    state dicts are those of its checkpoints. The mapping to MOS is the 4-parameter logistic that its test code fits to
+    the predictions and labels beside each checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..attributes import WORDS, sentence
+from ..card import Card
+from ..functional.logistic import fit_logistic, logistic
+from ..images import Picture, check_batch
+from ..metric import Metric
+from ..registry import find, register
+from ..weights.files import load, load_strictly, save_splits, splits
+from .leiq import TASKS
+
+SHORT_SIDE = 432  # every picture is resized to it, and the middle of it is seen
+HIDDEN = 128  # width between the two layers of a head
+TOWERS = {  # timm's name, side of the middle, tasks
+    "leiq-b16": ("vit_base_patch16_siglip_384", 384, TASKS[:1]),
+    "leiq-so400m": ("vit_so400m_patch14_siglip_378", 378, TASKS),
+}
+
+
+# Preprocessing
+
+
+def new_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width once the short side is ``SHORT_SIDE``; the long one is rounded down."""
+    long = int(SHORT_SIDE * max(height, width) / min(height, width))
+    return (SHORT_SIDE, long) if height <= width else (long, SHORT_SIDE)
+
+
+def resize(x: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) with a short side of ``SHORT_SIDE``: bilinear, antialiased, in floats, differentiable."""
+    size = new_size(*x.shape[2:])
+    return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def resize_8_bit(levels: Tensor) -> Tensor:
+    """``resize`` as the authors do it, by PIL: (1, 3, H, W) uint8 to (1, 3, h, w) in [0, 1], rounded to 8 bits."""
+    import numpy as np
+    from PIL import Image
+
+    height, width = new_size(*levels.shape[2:])
+    image = Image.fromarray(levels[0].permute(1, 2, 0).contiguous().numpy())
+    resized = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
+    return torch.from_numpy(resized).permute(2, 0, 1)[None] / 255
+
+
+def middle(x: Tensor, side: int) -> Tensor:
+    """The square in the middle of (N, 3, H, W), as torchvision's CenterCrop rounds its place."""
+    top, left = (round((length - side) / 2) for length in x.shape[2:])
+    return x[:, :, top : top + side, left : left + side]
+
+
+def trim(x: Tensor) -> Tensor:
+    """Resized pictures (N, 3, h, w) without what ``middle`` never sees; by fours, so that it rounds as before."""
+    top, left = ((length - SHORT_SIDE) // 4 * 2 for length in x.shape[2:])
+    return x[:, :, top : x.shape[2] - top, left : x.shape[3] - left]
+
+
+# The mean of several models
+
+
+class _OneByOne(torch.autograd.Function):
+    """Scores of pictures by a metric that may be gone before ``backward``: the gradient is taken at once.
+
+    The score of a picture depends on that picture alone, so the gradient of the sum holds that of each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, metric: Metric, *pictures: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaves = [picture.detach().requires_grad_() for picture in pictures]
+            scores: Tensor = metric(leaves)
+            ctx.slopes = torch.autograd.grad(scores.sum(), leaves)
+        return scores.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(factor * slope for factor, slope in zip(grad, ctx.slopes, strict=True))
+
+
+class LeiqMean(Metric):
+    """The mean of metrics, of which one at a time is in memory; ``keep_loaded = True`` keeps all of them.
+
+    While they are not kept, every call reads them from disk, so many pictures are best given as one list, and the
+    gradient cannot be differentiated again.
+
+    ``half_precision = torch.float16`` scores faster and less exactly: the products in the towers' blocks are computed
+    in it, the sums between them, the pooling and the heads in float32. torch.bfloat16 is less exact by far.
+    """
+
+    keep_loaded = False
+    half_precision: torch.dtype | None = None
+
+    def __init__(self, card: Card, parts: Mapping[str, Callable[[], Metric]]) -> None:
+        super().__init__(card)
+        self.parts = dict(parts)
+        self._kept: dict[str, Metric] = {}
+
+    def _part(self, name: str) -> Metric:
+        if not self.keep_loaded:
+            self._kept.clear()
+        part = self._kept.get(name) or self.parts[name]()
+        if self.keep_loaded:
+            self._kept[name] = part
+        if isinstance(part, LeiqMean):
+            part.keep_loaded, part.half_precision = self.keep_loaded, self.half_precision
+        return part.to(self.device, self._anchor.dtype)
+
+    def _part_scores(self, name: str, pictures: list[Tensor]) -> Tensor:
+        part = self._part(name)
+        at_once = not self.keep_loaded and torch.is_grad_enabled() and any(x.requires_grad for x in pictures)
+        scores: Tensor = _OneByOne.apply(part, *pictures) if at_once else part(pictures)  # type: ignore[no-untyped-call]
+        return scores
+
+    def _mean(self, pictures: list[Tensor]) -> Tensor:
+        return torch.stack([self._part_scores(name, pictures) for name in self.parts]).mean(0)
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Mean MOS (N,) on 0..10."""
+        return self._mean(list(x))
+
+    def _score_list(self, pictures: list[Picture], references: list[Picture] | None) -> Tensor:
+        """As ``Metric`` does, but all pictures by one part before the next is loaded."""
+        if not self.parts:
+            return super()._score_list(pictures, references)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._mean([self._single(picture)[0] for picture in pictures])
+
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Mean MOS, and the mean of each attribute over the parts that have it."""
+        scores, found = [], dict[str, list[Tensor]]()
+        for name in self.parts:
+            part = self._part(name)
+            score, attributes, _ = part.explain_batch(x)
+            self.uncalibrated |= part.uncalibrated
+            del part  # before the next one is loaded
+            scores.append(score)
+            for key, value in attributes.items():
+                found.setdefault(key, []).append(value)
+        means = {key: torch.stack(values).mean(0) for key, values in found.items()}
+        return torch.stack(scores).mean(0), means, None
+
+    def describe(self, score: float, attributes: Mapping[str, float]) -> str:
+        """The six attributes in words where all have a scale."""
+        return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
+
+    def prepare(self, picture: Tensor) -> Tensor:
+        """The resized middle, rounded to 8 bits as by the authors where all samples are 8-bit values.
+
+        Anything finer, such as a 16-bit file, is resized in floats like a tensor.
+        """
+        x = check_batch(picture, self.card.min_size, picture.device)
+        levels = (x * 255).round().byte()
+        return trim(resize_8_bit(levels) if torch.equal(levels / 255, x) else resize(x))[0]
+
+    def save_pretrained(self, directory: str | Path) -> Path:
+        """As ``Metric`` does; each part into a folder of its own."""
+        if not self.parts:
+            return super().save_pretrained(directory)
+        for name in self.parts:
+            self._part(name).save_pretrained(Path(directory) / name)
+        return save_splits(self.card, Path(directory), list(self.parts))
+
+
+# The authors' models
+
+FACTS: dict[str, Any] = {
+    "source": "LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; equal to https://github.com/sunwei925/LEIQ-Assessor",
+    "lower_better": False,
+    "score_range": (0.0, 10.0),
+    "license": "Apache-2.0 by the badge of the authors' repository; MLE, the training data, states no license",
+    "learned": True,
+    "commercial": False,
+    "trained_on": "MLE: 800 enhanced low-light pictures of 80 scenes with people's scores, by the authors",
+    "datasets": ("MLE",),
+}
+PREPROCESSING = (
+    f"short side resized to {SHORT_SIDE}, bilinear, antialiased, the {{}} in the middle; files and 8-bit arrays by PIL "
+    "and rounded to 8 bits as the authors do, tensors in floats"
+)
+ORIGIN = (
+    "the authors' release (see https://github.com/sunwei925/LEIQ-Assessor): {} with their .mat, "
+    "and `lowlight-iqa convert {} FILE_OR_FOLDER --install`"
+)
+ST, MT = "SigLIP2_384_Image_MLE_v*_ep*_SRCC*.pth", "SigLIP2_ViTG_384_Image_MT_MLE_v*_ep*_SRCC*.pth"
+BLIND_SPOTS = "whatever lies outside the middle square"
+
+
+@register(
+    Card(
+        name="leiq-b16",
+        summary="The authors' single-task LEIQ-Assessor, SigLIP2 ViT-B/16 at 384; their checkpoint is to be converted.",
+        preprocessing=PREPROCESSING.format("384 x 384"),
+        blind_spots=BLIND_SPOTS,
+        base_model="timm/ViT-B-16-SigLIP2-384",
+        checkpoint=ST,
+        origin=ORIGIN.format(ST, "leiq-b16"),
+        **FACTS,
+    ),
+    Card(
+        name="leiq-so400m",
+        summary="The authors' multi-task LEIQ-Assessor, SigLIP2 SO400M/14 at 378; their checkpoint is to be converted.",
+        preprocessing=PREPROCESSING.format("378 x 378"),
+        blind_spots=BLIND_SPOTS,
+        base_model="timm/ViT-SO400M-14-SigLIP2-378",
+        checkpoint=MT,
+        origin=ORIGIN.format(MT, "leiq-so400m"),
+        **FACTS,
+    ),
+)
+class LeiqSiglip(LeiqMean):
+    """One of the authors' models, or the mean over its splits: MOS on 0..10, and six attributes with seven tasks."""
+
+    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
+        sources = splits(card, weights)
+        if len(sources) > 1:
+            super().__init__(card, {Path(split).name: partial(LeiqSiglip, card, split) for split in sources})
+        else:
+            loaded = load(card, sources[0])
+            own = {key: value.clone() for key, value in loaded.tensors.items()}  # of memory, no more of the file
+            self._build(loaded.card, own, loaded.config["mappings"])
+
+    @classmethod
+    def from_tensors(
+        cls, card: Card, tensors: Mapping[str, Tensor], mat: Mapping[str, Any] | None = None
+    ) -> LeiqSiglip:
+        """A metric of a checkpoint of the authors.
+
+        Args:
+            card: the registered card.
+            tensors: the state dict; the metric keeps its tensors without copying them.
+            mat: predictions and labels, as the .mat beside the checkpoint holds them.
+
+        Raises:
+            ValueError: keys or shapes that do not fit, or no predictions and labels of MOS.
+        """
+        metric = cls.__new__(cls)
+        metric._build(card, {key: value.float() for key, value in tensors.items()}, fit_mappings(card.name, mat))
+        return metric
+
+    @classmethod
+    def from_tower(cls, card: Card, tower: nn.Module) -> LeiqSiglip:
+        """A metric with a tower and freshly drawn heads, to be trained; it has no scale until it is ``calibrated``."""
+        metric = cls.__new__(cls)
+        metric._assemble(card, tower)
+        return metric
+
+    def _build(self, card: Card, tensors: Mapping[str, Tensor], mappings: dict[str, list[float]]) -> None:
+        from ..backbones import siglip_tower
+
+        self._assemble(card, siglip_tower(TOWERS[card.name][0]))
+        load_strictly(self, tensors, assign=True)
+        self.calibrate(mappings)
+        self.eval().requires_grad_(False)
+
+    def _assemble(self, card: Card, tower: nn.Module) -> None:
+        super().__init__(card, {})
+        _, self.side, self.tasks = TOWERS[card.name]
+        width = int(tower.num_features)  # type: ignore[arg-type]
+        heads = [nn.Sequential(nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 1)) for _ in self.tasks]
+        self.feature_extraction = nn.ModuleDict({"trunk": tower})
+        if len(heads) == 1:
+            self.quality = heads[0]
+        else:
+            self.heads = nn.ModuleDict(dict(zip(self.tasks, heads, strict=True)))
+        self.calibrate({})
+
+    def calibrate(self, mappings: dict[str, list[float]]) -> None:
+        """Put the outputs on the scales of the labels: parameters of ``logistic`` by task."""
+        self.mappings = mappings
+        self.uncalibrated = frozenset(self.tasks) - mappings.keys()
+
+    def weight_config(self) -> dict[str, Any]:
+        """The mappings to the scales of the labels."""
+        return {"mappings": self.mappings}
+
+    def raw(self, x: Tensor) -> dict[str, Tensor]:
+        """What the heads say (N,) of pictures (N, 3, H, W) in [0, 1], by task, on no particular scale."""
+        return self.outputs(middle(resize(x), self.side))
+
+    def outputs(self, seen: Tensor) -> dict[str, Tensor]:
+        """``raw`` of the squares (N, 3, side, side) that the tower sees."""
+        trunk: Any = self.feature_extraction["trunk"]
+        with torch.autocast(seen.device.type, self.half_precision, self.half_precision is not None):
+            tokens = trunk.forward_features((seen * 2 - 1).to(self._anchor.dtype))  # (N, tokens, C)
+        features = trunk.forward_head(tokens.to(self._anchor.dtype))  # (N, C)
+        heads = [self.quality] if len(self.tasks) == 1 else self.heads.values()
+        return {task: head(features)[:, 0].to(seen.dtype) for task, head in zip(self.tasks, heads, strict=True)}
+
+    def _mapped(self, x: Tensor) -> dict[str, Tensor]:
+        raw = self.raw(x)
+        return {task: logistic(raw[task], self.mappings[task]) if task in self.mappings else raw[task] for task in raw}
+
+    def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        """MOS (N,) on 0..10."""
+        return super().score_batch(x) if self.parts else self._mapped(x)["mos"]
+
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """MOS and the attributes: on 1..5, but for those in ``uncalibrated``."""
+        if self.parts:
+            return super().explain_batch(x)
+        mapped = self._mapped(x)
+        return mapped["mos"], {task: mapped[task] for task in self.tasks[1:]}, None
+
+
+def fit_mappings(name: str, mat: Mapping[str, Any] | None) -> dict[str, list[float]]:
+    """Parameters of the logistic for each task whose predictions and labels are at hand.
+
+    MOS is fitted as by the authors; the ends of an attribute's curve are held within 1..5.
+
+    Raises:
+        ValueError: none of MOS.
+    """
+    if mat is None:
+        raise ValueError(
+            f"{name} is on no scale without the .mat of predictions and labels that comes with the checkpoint; "
+            "put it beside the checkpoint under the same name, or give --mat"
+        )
+    mappings = {}
+    for task in TOWERS[name][2]:
+        keys = ("y_output", "label") if task == "mos" and "y_output" in mat else (f"{task}_pred", f"{task}_label")
+        if all(key in mat for key in keys):
+            scores, labels = (mat[key].ravel() for key in keys)
+            mappings[task] = list(fit_logistic(scores, labels, None if task == "mos" else (1.0, 5.0)))
+    if "mos" not in mappings:
+        held = ", ".join(key for key in mat if not key.startswith("__")) or "nothing"
+        raise ValueError(f"the .mat holds {held}, but neither y_output and label nor mos_pred and mos_label")
+    return mappings
+
+
+@register(
+    Card(
+        name="leiq-ensemble",
+        summary="The mean of the authors' two LEIQ-Assessor models, leiq-b16 and leiq-so400m, each over its splits.",
+        preprocessing="that of leiq-b16 and leiq-so400m",
+        blind_spots=BLIND_SPOTS,
+        **FACTS,
+    )
+)
+class LeiqEnsemble(LeiqMean):
+    """MOS on 0..10, the attributes of ``leiq-so400m``, and one tower in memory at a time."""
+
+    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
+        if str(weights).startswith("hf:"):
+            raise ValueError(
+                f"{card.name} is a folder that holds {' and '.join(TOWERS)}, not {weights}; give such a folder"
+            )
+        sources = {name: None if weights is None else Path(weights) / name for name in TOWERS}
+        cards = {name: find(name)[1] for name in TOWERS}
+        for name in TOWERS:
+            splits(cards[name], sources[name])  # misses now what would be missed in the middle of a score
+        super().__init__(card, {name: partial(LeiqSiglip, cards[name], sources[name]) for name in TOWERS})

@@ -1,0 +1,52 @@
+"""benchmarks/published.toml: well-formed, and no card states a figure without a row that measures it."""
+
+import sys
+
+import pytest
+from support import ROOT
+
+import lowlight_iqa
+from lowlight_iqa.data import NAMES, load
+from lowlight_iqa.registry import find
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from published import FIGURES, HOWS, label, rows
+
+ROWS = rows()
+
+
+def test_every_figure_of_every_card_has_a_row():
+    stated = {(name, what) for name in lowlight_iqa.list_metrics() for what in find(name)[1].reached}
+    measured = {(row["metric"], row["card"]) for row in ROWS if row["how"] == "card"}
+    assert stated - measured == set(), "add a row to benchmarks/published.toml"
+    assert measured - stated == set(), "these rows measure what no card states"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=label)
+def test_a_row_says_where_it_comes_from_and_how_it_is_measured(row):
+    assert row["how"] in HOWS
+    assert row["source"]
+    assert row["protocol"]
+    assert row["how"] == "quoted" or row["tolerance"] > 0
+    if row["how"] in ("out of reach", "weights"):
+        assert "`lowlight-iqa " in row["needs"]  # the command that gets it, or as near as one can get
+    if row["how"] == "card":
+        assert "measure" in row or row["figure"] in ("srcc", "plcc")
+    else:
+        given = [
+            end
+            for name in FIGURES
+            if name in row
+            for end in (row[name] if isinstance(row[name], list) else [row[name]])
+        ]
+        assert given
+        assert all(0 < figure < 1 for figure in given)
+    if "dataset" in row:
+        assert row["dataset"] in NAMES
+        with pytest.raises(FileNotFoundError, match="does not exist"):  # the split is known, the folder is not there
+            load(row["dataset"], "nowhere", row["split"])
+
+
+def test_no_two_rows_state_the_same_figure():
+    labels = [(label(row), row["source"]) for row in ROWS]
+    assert len(set(labels)) == len(labels)

@@ -1,0 +1,286 @@
+"""evaluate: every picture counted, figures with intervals, the cache, torchrun, the files it writes."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lowlight_iqa
+from lowlight_iqa.cli.main import main
+from lowlight_iqa.data import Dataset, Rated, load
+from lowlight_iqa.evaluation.correlation import interval, pairs_in_order, plcc, scene_srcc, srcc
+from lowlight_iqa.evaluation.evaluate import fingerprint
+from lowlight_iqa.evaluation.splits import group_mean, random_splits
+
+SCENES, EACH = 24, 3
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Noisy pictures of some scenes at three brightnesses each; MOS follows the contrast, and the scene."""
+    folder = tmp_path_factory.mktemp("rated")
+    rng = np.random.default_rng(0)
+    rows = [("image", "mos", "group", "device", "attribute.light")]
+    for scene in range(SCENES):
+        base = rng.random((48, 48, 3)) * rng.uniform(0.3, 1)
+        for step, light in enumerate((0.15, 0.5, 1.0)):
+            name = f"{scene}_{step}.png"
+            Image.fromarray((255 * base * light).astype(np.uint8)).save(folder / name)
+            mos = light * base.std() * 10 + rng.normal(0, 0.1)
+            rows.append((name, mos, f"s{scene}", "phone" if scene % 2 else "camera", light))
+    with (folder / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder / "list.csv"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOWLIGHT_IQA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def run(table, metric="contrast", **options):
+    return lowlight_iqa.evaluate(metric, "csv", table, draws=20, **options)
+
+
+@pytest.fixture(scope="module")
+def result(table, tmp_path_factory):
+    return run(table, cache=tmp_path_factory.mktemp("cache"))
+
+
+def test_figures_are_those_of_all_pictures_with_intervals(result):
+    paths = [item.path for item in result.dataset.items]
+    scores = lowlight_iqa.create_metric("contrast")(paths).double().numpy()
+    labels = np.array([item.mos for item in result.dataset.items])
+    assert len(scores) == SCENES * EACH
+    assert result.figures["SRCC"].value == pytest.approx(srcc(scores, labels), abs=1e-6)
+    assert result.figures["PLCC"].value == pytest.approx(plcc(scores, labels), abs=1e-6)
+    assert list(result.figures) == ["SRCC", "KRCC", "PLCC", "PLCC, logistic", "RMSE"]
+    assert all(figure.low <= figure.value <= figure.high for figure in result.figures.values())
+    assert result.figures["PLCC, logistic"].value >= result.figures["PLCC"].value
+    assert result.figures["RMSE"].value == pytest.approx(np.sqrt(np.mean((result.mapping(scores) - labels) ** 2)))
+
+
+def test_intervals_resample_scenes(result):
+    labels = np.array([item.mos for item in result.dataset.items])
+    groups = [item.group for item in result.dataset.items]
+    low, high = interval(srcc, result.scores, labels, groups=groups, draws=20)
+    assert (result.figures["SRCC"].low, result.figures["SRCC"].high) == (low, high)
+    assert (low, high) != interval(srcc, result.scores, labels, draws=20)
+
+
+def test_devices_bands_and_attributes_have_their_own_figures(result):
+    assert result.parts["phone"].count == result.parts["camera"].count == SCENES * EACH / 2
+    bands = [part.count for name, part in result.parts.items() if name not in ("phone", "camera")]
+    assert sum(bands) == SCENES * EACH
+    assert result.parts["dark (mean luma < 70)"].count == sum(result.lumas < 70)
+    light = np.array([item.attributes["light"] for item in result.dataset.items])
+    assert result.attributes["light"]["SRCC"].value == pytest.approx(srcc(result.scores, light))
+
+
+def test_a_metric_with_attributes_answers_for_its_own(table):
+    result = run(table, "leiq")
+    light = np.array([item.attributes["light"] for item in result.dataset.items])
+    assert result.attributes["light"]["SRCC"].value == pytest.approx(srcc(result.explained["light"], light))
+    assert result.attributes["light"]["SRCC"].value != pytest.approx(srcc(result.scores, light))
+
+
+def test_within_scenes_the_metrics_direction_counts():
+    scores, labels, scenes = np.array([1, 2, 3, 9, 8, 8.0]), np.array([1, 2, 3, 1, 2, 3.0]), [*"aaabbb"]
+    assert scene_srcc(scores, labels, scenes) == pytest.approx([1, srcc(scores[3:], labels[3:])])
+    assert pairs_in_order(scores, labels, scenes).tolist() == [[3, 3], [0.5, 3]]
+    with pytest.raises(ValueError, match="no scene has three pictures"):
+        scene_srcc(scores, labels, [*"abcdef"])
+
+
+def test_lower_is_better_stays_signed_and_its_pairs_are_turned(table):
+    result = run(table, "exposure")  # falls as pictures get lighter
+    assert result.figures["SRCC"].value < -0.5
+    assert result.within["mean SRCC"].value < -0.9
+    assert result.within["pairs in order"].value > 0.95
+    assert result.figures["PLCC, logistic"].value > 0.5
+    assert "good figures are negative" in str(result)
+
+
+def test_an_interrupted_run_goes_on_and_a_second_one_reads(table, own_cache, monkeypatch):
+    whole = run(table)
+    (lines,) = own_cache.rglob("*.jsonl")
+    kept = lines.read_text()[: len(lines.read_text()) // 2]  # killed in the middle of a line
+    lines.write_text(kept)
+    calls = []
+    real = lowlight_iqa.metrics.contrast.Contrast.score_batch
+    monkeypatch.setattr(
+        "lowlight_iqa.metrics.contrast.Contrast.score_batch", lambda self, x: calls.append(1) or real(self, x)
+    )
+    probes = 2  # of the fingerprint
+    assert str(run(table)) == str(whole)
+    assert len(calls) == probes + SCENES * EACH - kept.count("\n")
+    calls.clear()
+    assert str(run(table)) == str(whole)
+    assert len(calls) == probes
+
+
+def test_other_weights_other_code_and_other_pictures_are_scored_anew(tmp_path, monkeypatch):
+    metric = lowlight_iqa.create_metric("brisque")
+    before = fingerprint(metric)
+    metric.card = replace(metric.card, blind_spots="a card may say more without a new run")
+    assert fingerprint(metric) == before == fingerprint(lowlight_iqa.create_metric("brisque"))
+    next(iter(metric.state_dict().values())).add_(1)
+    assert fingerprint(metric) != before
+    contrast = lowlight_iqa.create_metric("contrast")
+    before = fingerprint(contrast)
+    real = contrast.score_batch
+    monkeypatch.setattr(contrast, "score_batch", lambda x: 1.01 * real(x))
+    assert fingerprint(contrast) != before
+    paths = [tmp_path / f"{k}.png" for k in range(3)]
+    for k, path in enumerate(paths):
+        Image.fromarray(np.full((40, 40, 3), 60 * k, np.uint8)).save(path)
+    rated = Dataset("mine", "all", [Rated(path, float(k)) for k, path in enumerate(paths)])
+    first = lowlight_iqa.evaluate("exposure", rated, draws=10).scores
+    Image.fromarray(np.full((40, 40, 3), 150, np.uint8)).save(paths[0])
+    assert lowlight_iqa.evaluate("exposure", rated, draws=10).scores[0] != first[0]
+
+
+def test_what_the_cache_holds_changes_no_answer(table):
+    items = [Rated(item.path, item.mos) for item in load("csv", table).items]  # the same pictures without attributes
+    before = lowlight_iqa.evaluate("leiq", Dataset("plain", "all", items[:6]), draws=5)
+    attributed = Dataset("rated", "all", load("csv", table).items[:9])
+    assert lowlight_iqa.evaluate("leiq", attributed, draws=5).explained
+    after = lowlight_iqa.evaluate("leiq", Dataset("plain", "all", items[:12]), draws=5)
+    assert not after.explained
+    assert after.scores[:6] == pytest.approx(before.scores, abs=1e-5)
+
+
+def test_no_picture_is_dropped_from_a_figure(table, tmp_path):
+    items = list(load("csv", table).items)
+    bad = [tmp_path / "broken.png", tmp_path / "alpha.png"]
+    bad[0].write_bytes(items[0].path.read_bytes()[:300])
+    Image.fromarray(np.zeros((48, 48, 4), np.uint8)).save(bad[1])
+    rated = Dataset("mine", "all", [*items[:5], *(Rated(path, 1.0) for path in bad)])
+    with pytest.raises(ValueError, match=r"2 of 7 pictures could not be scored.*broken\.png.*alpha\.png"):
+        lowlight_iqa.evaluate("contrast", rated)
+
+
+def test_what_cannot_be_evaluated_says_why(table):
+    with pytest.raises(ValueError, match="loe compares with the dark input"):
+        run(table, "loe")
+    with pytest.raises(ValueError, match="give root"):
+        lowlight_iqa.evaluate("contrast", "mle")
+    with pytest.raises(ValueError, match="made already"):
+        run(table, lowlight_iqa.create_metric("contrast"), device="cpu")
+
+
+def test_splits_by_scene_keep_scenes_together_and_by_image_do_not(table):
+    items = load("csv", table).items
+    for by, shared in (("scene", False), ("image", True)):
+        for train, test in random_splits(items, by):
+            assert sorted([*train, *test]) == list(range(len(items)))
+            assert len(test) == pytest.approx(0.2 * len(items), abs=EACH)
+            assert bool({items[k].group for k in train} & {items[k].group for k in test}) is shared
+
+
+def test_the_scene_mean_tells_what_image_splits_leak(tmp_path):
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=40)
+    items = [
+        Rated(tmp_path / f"{k}", level[k % 40] + 0.5 * rng.normal(), group=f"{k % 40}", enhancer=f"{k // 40}")
+        for k in range(400)
+    ]
+    found = {}
+    for by in ("scene", "image"):
+        train, test = next(random_splits(items, by))
+        train, test = [items[k] for k in train], [items[k] for k in test]
+        guess = group_mean(train, test, lambda item: item.group)
+        found[by] = plcc(guess, [item.mos for item in test])
+    assert found["scene"] == pytest.approx(0, abs=1e-9)
+    assert found["image"] > 0.7
+
+
+def test_both_splits_and_the_null_are_printed_for_a_set_with_scenes(result):
+    assert list(result.splits) == ["scene", "image"]
+    assert result.splits["scene"]["scene-mean null, PLCC"] == pytest.approx(0, abs=1e-9)
+    assert "| scene |" in str(result)
+    assert "| image |" in str(result)
+    assert result.splits["scene"]["SRCC"] > 0.8
+
+
+def test_unpublished_labels_give_a_submission_and_no_figures(tmp_path, table, capsys):
+    root = tmp_path / "mle"
+    (root / "MLE" / "test").mkdir(parents=True)
+    names = [f"b_{k}_A" for k in (3, 4, 8)]
+    for name, item in zip(names, load("csv", table).items[:3], strict=True):
+        (root / "MLE" / "test" / f"{name}.png").write_bytes(item.path.read_bytes())
+    rows = [{"id": name, "file": f"MLE/test/{name}.png"} for name in names]
+    (root / "MLE-test.json").write_text(json.dumps(rows))
+    out = tmp_path / "result.json"
+    arguments = ["evaluate", "--metric", "exposure", "--dataset", "mle", "--root", str(root), "--split", "test"]
+    assert main([*arguments, "--submission", str(out)]) == 0
+    assert "labels are not public" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert [set(row) for row in found] == [{"id", "mos"}] * 3
+    assert [row["id"] for row in found] == names
+    scores = lowlight_iqa.create_metric("exposure")([root / row["file"] for row in rows])
+    assert np.argsort([row["mos"] for row in found]).tolist() == torch.argsort(-scores).tolist()  # higher is better
+    assert all(0 <= row["mos"] <= 10 for row in found)
+    assert main([*arguments[:4], "csv", "--root", str(table), "--submission", str(out)]) == 2
+
+
+def test_two_processes_write_what_one_writes(table, tmp_path, monkeypatch, capsys):
+    def arguments(count):
+        paths = [f"--{kind}={tmp_path / str(count)}.{kind}" for kind in ("csv", "json")]
+        return [
+            "evaluate",
+            "--metric=brisque",
+            "--dataset=csv",
+            f"--root={table}",
+            f"--cache={tmp_path}/c{count}",
+            *paths,
+        ]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun has it
+    try:
+        assert main(arguments(1)) == 0
+    finally:
+        torch.set_num_threads(threads)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "lowlight_iqa", *arguments(2)]
+    own = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == capsys.readouterr().out
+    for kind in ("csv", "json"):
+        assert (tmp_path / f"1.{kind}").read_bytes() == (tmp_path / f"2.{kind}").read_bytes()
+    shares = [len(file.read_text().splitlines()) for file in (tmp_path / "c2").rglob("*.jsonl")]
+    assert shares == [SCENES * EACH / 2] * 2
+    rows = list(csv.DictReader((tmp_path / "2.csv").open()))
+    assert len(rows) == SCENES * EACH
+    assert all(math.isfinite(float(row["score"])) and math.isfinite(float(row["mapped"])) for row in rows)
+
+
+def test_plot_is_a_picture_or_a_clear_error(table, tmp_path, capsys):
+    path = tmp_path / "scatter.png"
+    arguments = ["evaluate", "--metric", "contrast", "--dataset", "csv", "--root", str(table), "--plot", str(path)]
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        assert main(arguments) == 2
+        assert "plots need matplotlib: pip install" in capsys.readouterr().err
+        assert not path.exists()
+    else:
+        assert main(arguments) == 0
+        assert lowlight_iqa.read_image(path).shape[1:] == (675, 900)
+
+
+def test_the_package_does_not_import_it_before_it_is_used():
+    code = "import lowlight_iqa, sys; assert not {'lowlight_iqa.evaluation', 'scipy', 'timm'} & set(sys.modules); "
+    code += "import lowlight_iqa.evaluation; assert callable(lowlight_iqa.evaluate)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

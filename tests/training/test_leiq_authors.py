@@ -275,7 +275,7 @@ import sys, torch
 from pathlib import Path
 
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
-import test_training_siglip as here
+import test_leiq_authors as here
 from lowlight_iqa import backbones
 
 torch.set_num_threads(1)

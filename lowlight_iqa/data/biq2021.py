@@ -2,13 +2,16 @@
 
 Layout: the authors' repository, nisarahmedrana/BIQ2021: ``Train (Images and MOS).csv`` and ``Test (Images and
 MOS).csv`` with the columns ``Image Name`` and ``MOS``, pictures in ``Images/``. Its ``Train.csv`` and ``Test.csv`` are
-another rating of the pictures and not read. Lists of one's own are read as well: ``train.csv`` and ``test.csv``
+another rating of the pictures and not read. A file may be in other case than its list has it, as ``ss02 (1014).JPG`` is.
+Lists of one's own are read as well: ``train.csv`` and ``test.csv``
 (image, mos and, optionally, mean_luma) with ``images/``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from pathlib import Path
 
 from .rated import Rated, complete, need, number, one_of, table
@@ -39,16 +42,26 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     folder, name, mos = root / "Images", "Image Name", "MOS"
     if not path.is_file():
         path, folder, name, mos = need(root / f"{split}.csv", LAYOUT), root / "images", "image", "mos"
+    files = {file.lower(): file for file in os.listdir(folder)} if pictures and folder.is_dir() else {}
     rated = [
-        Rated(folder / row[name], number(row[mos], f"{path}, {row[name]}"), float(row.get("mean_luma") or "nan"))
+        Rated(
+            folder / files.get(row[name].lower(), row[name]),
+            number(row[mos], f"{path}, {row[name]}"),
+            float(row.get("mean_luma") or "nan"),
+        )
         for row in table(path, (name, mos))
     ]
     return complete(rated, path, LAYOUT) if pictures else rated
 
 
-def held_out(item: Rated, parts: int = 10) -> bool:
-    """Whether a training picture belongs to the validation part: one in ``parts``, by the hash of its file name.
+def plain_name(name: str) -> str:
+    """A picture's name without blanks, parentheses and capitals: "ss01 (7).JPG" is "ss01_7.jpg"."""
+    return re.sub(r" \((\d+)\)", r"_\1", name).lower()
 
-    Where a data set names scenes it is one scene in ``parts``, by the hash of its name.
+
+def held_out(item: Rated, parts: int = 10) -> bool:
+    """Whether a training picture belongs to the validation part: one in ``parts``, by the hash of its plain name.
+
+    So copies of the data set under other names part alike. Where a data set names scenes it is one scene in ``parts``, by the hash of its name.
     """
-    return int(hashlib.sha256((item.group or item.path.name).encode()).hexdigest(), 16) % parts == 0
+    return int(hashlib.sha256((item.group or plain_name(item.path.name)).encode()).hexdigest(), 16) % parts == 0

@@ -10,6 +10,7 @@ import pytest
 from scipy.io import savemat
 
 from lowlight_iqa.data import NAMES, load
+from lowlight_iqa.data import biq2021 as biq
 
 
 def touch(*paths):
@@ -219,6 +220,22 @@ def test_biq2021_is_read_as_its_authors_publish_it(tmp_path):
     item = only(load("biq2021", lay("biq2021", tmp_path), "train").items)
     assert (item.path.name, item.mos) == ("ss01 (Train).jpg", 0.7)
     assert math.isnan(item.mean_luma)
+
+
+def test_biq2021_finds_files_in_another_case_and_parts_copies_alike(tmp_path):
+    root = tmp_path / "authors"
+    write_csv(
+        root / "Train (Images and MOS).csv", ("Image Name", "MOS"), *((f"ss02 ({k}).jpg", 0.5) for k in range(60))
+    )
+    touch(*(root / "Images" / f"ss02 ({k}).{'JPG' if k == 14 else 'jpg'}" for k in range(60)))
+    copy = tmp_path / "copy"
+    write_csv(copy / "train.csv", ("image", "mos"), *((f"ss02_{k}.jpg", 0.5) for k in range(60)))
+    touch(*(copy / "images" / f"ss02_{k}.jpg" for k in range(60)))
+    items, copies = (load("biq2021", folder, "train").items for folder in (root, copy))
+    assert items[14].path.is_file()
+    held = [biq.held_out(item) for item in items]
+    assert held == [biq.held_out(item) for item in copies]
+    assert 0 < sum(held) < 30
 
 
 def test_a_table_holds_all_that_its_columns_say(tmp_path):

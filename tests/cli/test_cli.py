@@ -15,7 +15,7 @@ from support import ROOT
 
 import lowlight_iqa
 from lowlight_iqa import Assessment, Card, Metric, registry
-from lowlight_iqa.cli import main as cli
+from lowlight_iqa.cli import score as cli
 from lowlight_iqa.cli.main import main
 
 
@@ -229,6 +229,19 @@ def test_card(capsys):
     status, out, _ = run(capsys, "card", "toy")
     assert status == 0
     assert out.startswith("toy: mean brightness\n")
+
+
+def test_help_names_every_command_without_importing_one():
+    code = (
+        "import sys; from lowlight_iqa.cli.main import COMMANDS, main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(any(f'lowlight_iqa.cli.{name}' in sys.modules for name in COMMANDS))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("score", "list", "card", "convert", "train", "fetch", "push", "evaluate"):
+        assert f"    {name} " in done.stdout
 
 
 def test_as_a_module():

@@ -1,0 +1,21 @@
+"""``lowlight-iqa card``: print every fact of a metric."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..registry import find
+from .options import Subparsers
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``card``."""
+    parser = subparsers.add_parser("card", help="print the facts of a metric", description="Print a card.")
+    parser.add_argument("name", metavar="NAME")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every fact of a metric."""
+    print(find(args.name)[1])
+    return 0

@@ -1,0 +1,69 @@
+"""``lowlight-iqa evaluate``: measure a metric's agreement with people on a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from .options import Subparsers, add_device, pick_device
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``evaluate``."""
+    from ..data import NAMES
+
+    parser = subparsers.add_parser(
+        "evaluate",
+        description="Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 %% bootstrap "
+        "intervals. Scores are cached: a second run is instant, an interrupted one goes on. Works unchanged under "
+        "torchrun, which shares the pictures out.",
+    )
+    parser.add_argument("-m", "--metric", required=True, metavar="NAME")
+    parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones")
+    parser.add_argument("--dataset", required=True, choices=NAMES)
+    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="its folder; for csv, the file")
+    parser.add_argument("--split", help="default: the one that papers report")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for every picture")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw MOS against score with the fitted logistic")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser.add_argument("--submission", type=Path, metavar="FILE", help="write the MLE challenge's result.json")
+    parser.add_argument("--draws", type=int, default=1000, help="resamples of each interval (default: 1000)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the figures and write what was asked for."""
+    from ..evaluation.evaluate import evaluate, import_pyplot
+
+    if args.submission and args.dataset != "mle":
+        raise ValueError(f"--submission is for the MLE challenge, not for {args.dataset}; write --csv instead")
+    if args.plot:
+        import_pyplot()  # better missed before the pictures are scored than after
+    result = evaluate(
+        args.metric,
+        args.dataset,
+        args.root,
+        args.split,
+        weights=args.weights,
+        device=pick_device(args.device),
+        cache=args.cache,
+        draws=args.draws,
+        progress=sys.stderr.isatty(),
+    )
+    if os.environ.get("RANK", "0") != "0":  # all processes know the result, one tells it
+        return 0
+    print(result)
+    if args.csv:
+        result.write_csv(args.csv)
+    if args.json:
+        args.json.write_text(json.dumps(result.facts(), indent=2) + "\n", encoding="utf-8")
+    if args.submission:
+        result.write_submission(args.submission)
+    if args.plot:
+        result.plot(args.plot)
+    return 0

@@ -1,0 +1,28 @@
+"""``lowlight-iqa fetch``: download weights and check their hashes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import Subparsers
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``fetch``."""
+    parser = subparsers.add_parser(
+        "fetch",
+        description="Download weights into the cache, or copy them to a directory for a machine without a network, "
+        "check their hashes and print where they are.",
+    )
+    parser.add_argument("what", metavar="NAME", help="a metric, or hf://owner/repo@COMMIT")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="for create_metric(..., weights=DIR)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Download, check and print the place."""
+    from ..weights.files import fetch
+
+    print(fetch(args.what, args.to))
+    return 0

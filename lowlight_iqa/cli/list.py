@@ -1,0 +1,27 @@
+"""``lowlight-iqa list``: name, direction, range and summary of each metric."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..registry import find, list_metrics
+from .options import Subparsers, print_table
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``list``."""
+    parser = subparsers.add_parser("list", help="list the metrics", description="List the metrics.")
+    parser.add_argument("--learned", action="store_true", help="only those trained on people's scores")
+    parser.add_argument("--commercial", action="store_true", help="only those with weights for commercial use")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print name, direction, range and summary of each metric."""
+    rows = [("name", "better", "range", "summary")]
+    for name in list_metrics(learned=args.learned or None, commercial=args.commercial or None):
+        card = find(name)[1]
+        low, high = card.score_range
+        rows.append((name, "lower" if card.lower_better else "higher", f"{low:g} to {high:g}", card.summary))
+    print_table(rows)
+    return 0

@@ -1,0 +1,55 @@
+"""What the commands share: the parser, one line for a problem, tables, the choice of a device."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+PROGRAM = "lowlight-iqa"
+Subparsers = Any  # argparse keeps the type of add_subparsers() private
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Report wrong usage and leave with status 2."""
+        report(f"{message}; see {self.prog} --help")
+        sys.exit(2)
+
+
+def report(message: str) -> None:
+    """Tell the user of a problem, in one line on stderr."""
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare --device, for ``pick_device``."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
+
+
+def pick_device(name: str) -> str:
+    """Return the device that --device names.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    try:
+        torch.zeros((), device=name)
+    except Exception as error:  # torch raises AssertionError, RuntimeError or NotImplementedError
+        raise ValueError(f"there is no device {name!r} ({str(error).splitlines()[0]}); try --device cpu") from error
+    return name

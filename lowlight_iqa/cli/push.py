@@ -1,0 +1,28 @@
+"""``lowlight-iqa push``: upload weights to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import Subparsers
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``push``."""
+    parser = subparsers.add_parser(
+        "push",
+        description="Check weights, upload them and print the pinned name to load them by.",
+    )
+    parser.add_argument("directory", metavar="DIR", type=Path, help="as save_pretrained or train wrote it")
+    parser.add_argument("repo", metavar="OWNER/REPO", help="made if it does not exist")
+    parser.add_argument("--private", action="store_true", help="make it private")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, upload and print ``hf://owner/repo@<commit>``."""
+    from ..weights.files import push
+
+    print(push(args.directory, args.repo, private=args.private))
+    return 0

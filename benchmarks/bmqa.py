@@ -25,7 +25,9 @@ from tqdm import tqdm
 import lowlight_iqa
 from lowlight_iqa.data import Dataset, Rated, biq2021, mle
 from lowlight_iqa.evaluation.correlation import plcc, srcc
-from lowlight_iqa.metrics.bmqa.metric import SLOTS, Bmqa, Vocabulary, levels_of, padded, slots_of
+from lowlight_iqa.metrics.bmqa import Bmqa
+from lowlight_iqa.metrics.bmqa.slots import SLOTS, levels_of, slots_of
+from lowlight_iqa.metrics.bmqa.vocabulary import Vocabulary, padded
 from lowlight_iqa.training.bmqa import descriptions
 from lowlight_iqa.training.bmqa.train import srcc_of_words
 from lowlight_iqa.training.degradations import Degradation, render

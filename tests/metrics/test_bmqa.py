@@ -16,25 +16,12 @@ from torch import nn
 
 from lowlight_iqa import WeightsNotFound, create_metric, read_image
 from lowlight_iqa.cli.main import main
-from lowlight_iqa.metrics.bmqa.metric import (
-    END,
-    GRID,
-    PAPER,
-    SLOTS,
-    UNKNOWN,
-    Attention,
-    Bmqa,
-    BmqaNetwork,
-    Captioner,
-    Config,
-    TextTower,
-    Vocabulary,
-    measure,
-    padded,
-    paper_config,
-    plain_sentence,
-    slots_of,
-)
+from lowlight_iqa.metrics.bmqa.captioner import Captioner
+from lowlight_iqa.metrics.bmqa.metric import PAPER, Bmqa
+from lowlight_iqa.metrics.bmqa.network import BmqaNetwork, Config, paper_config
+from lowlight_iqa.metrics.bmqa.slots import SLOTS, measure, plain_sentence, slots_of
+from lowlight_iqa.metrics.bmqa.towers import GRID, Attention, TextTower
+from lowlight_iqa.metrics.bmqa.vocabulary import END, UNKNOWN, Vocabulary, padded
 from lowlight_iqa.registry import find
 from lowlight_iqa.training import loop
 from lowlight_iqa.training.bmqa import descriptions

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import torch
 
-from ...metrics.bmqa.metric import SLOTS
+from ...metrics.bmqa.slots import SLOTS
 from ..degradations import RAMPS, Degradation, mixture, render, to_uint8
 
 # How often MLE's raters used each word, from worst to best.

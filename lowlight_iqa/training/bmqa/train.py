@@ -28,23 +28,11 @@ from ...data.rated import Rated
 from ...distributed import Ranks
 from ...evaluation.correlation import srcc
 from ...functional.logistic import fit_logistic
-from ...metrics.bmqa.metric import (
-    GRID,
-    PAD,
-    PAPER,
-    SLOTS,
-    UNKNOWN,
-    Bmqa,
-    BmqaNetwork,
-    Config,
-    Vocabulary,
-    levels_of,
-    measure,
-    padded,
-    paper_config,
-    plain_sentence,
-    slots_of,
-)
+from ...metrics.bmqa.metric import PAPER, Bmqa
+from ...metrics.bmqa.network import BmqaNetwork, Config, paper_config
+from ...metrics.bmqa.slots import SLOTS, levels_of, measure, plain_sentence, slots_of
+from ...metrics.bmqa.towers import GRID
+from ...metrics.bmqa.vocabulary import PAD, UNKNOWN, Vocabulary, padded
 from ...registry import find
 from ...weights.files import load_strictly, serialize
 from ..loop import Schedule, log, start_log, train

@@ -2,9 +2,9 @@
 
 Layout: the authors' repository, nisarahmedrana/BIQ2021: ``Train (Images and MOS).csv`` and ``Test (Images and
 MOS).csv`` with the columns ``Image Name`` and ``MOS``, pictures in ``Images/``. Its ``Train.csv`` and ``Test.csv`` are
-another rating of the pictures and not read. A file may be in other case than its list has it, as ``ss02 (1014).JPG`` is.
-Lists of one's own are read as well: ``train.csv`` and ``test.csv``
-(image, mos and, optionally, mean_luma) with ``images/``.
+another rating of the pictures and not read. A file may be in other case than its list has it, as
+``ss02 (1014).JPG`` is. Lists of one's own are read as well: ``train.csv`` and ``test.csv`` (image, mos and, optionally,
+mean_luma) with ``images/``.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def plain_name(name: str) -> str:
 def held_out(item: Rated, parts: int = 10) -> bool:
     """Whether a training picture belongs to the validation part: one in ``parts``, by the hash of its plain name.
 
-    So copies of the data set under other names part alike. Where a data set names scenes it is one scene in ``parts``, by the hash of its name.
+    So copies of the data set under other names part alike. Where a data set names scenes it is one scene in ``parts``,
+    by the hash of its name.
     """
     return int(hashlib.sha256((item.group or plain_name(item.path.name)).encode()).hexdigest(), 16) % parts == 0

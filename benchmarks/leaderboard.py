@@ -19,7 +19,8 @@ from published import label, rows
 
 import lowlight_iqa
 from lowlight_iqa.data import NAMES, load
-from lowlight_iqa.evaluation.evaluate import Evaluation, Figure, evaluate
+from lowlight_iqa.evaluation.evaluate import Evaluation, evaluate
+from lowlight_iqa.evaluation.figures import Figure
 
 DARK = "dark (mean luma < 70)"
 HEAD = """# Leaderboard

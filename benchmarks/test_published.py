@@ -23,7 +23,8 @@ from published import FIGURES, label, rows
 import lowlight_iqa
 from lowlight_iqa.data import Dataset, load
 from lowlight_iqa.evaluation.correlation import plcc, scene_srcc, srcc
-from lowlight_iqa.evaluation.evaluate import Evaluation, Mapping4, evaluate
+from lowlight_iqa.evaluation.evaluate import Evaluation, evaluate
+from lowlight_iqa.evaluation.figures import LogisticFit
 from lowlight_iqa.evaluation.splits import group_mean, random_splits
 
 Row = dict[str, Any]
@@ -86,7 +87,7 @@ def of(row: Row, metric: str) -> Evaluation:
 
 def figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The figures of scores whose higher values are better."""
-    mapped = Mapping4.fit(scores, labels, lower_better=False)(scores)
+    mapped = LogisticFit.fit(scores, labels, lower_better=False)(scores)
     return {
         "srcc": srcc(scores, labels),
         "plcc": plcc(scores, labels),

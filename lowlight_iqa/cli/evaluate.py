@@ -38,11 +38,13 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the figures and write what was asked for."""
-    from ..evaluation.evaluate import evaluate, import_pyplot
+    from ..evaluation.evaluate import evaluate
 
     if args.submission and args.dataset != "mle":
         raise ValueError(f"--submission is for the MLE challenge, not for {args.dataset}; write --csv instead")
     if args.plot:
+        from ..evaluation.plot import import_pyplot
+
         import_pyplot()  # better missed before the pictures are scored than after
     result = evaluate(
         args.metric,

@@ -5,7 +5,7 @@ Every figure is signed and taken over all pictures; a NaN score is an error, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..functional.logistic import Vector, checked_pair, fit_logistic, logistic
 
 Places: TypeAlias = NDArray[np.int64]
+MAX_DRAWS = 100_000  # resamples of an interval
 
 
 def srcc(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -51,7 +52,7 @@ def interval(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[Hashable] | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -79,21 +80,27 @@ def interval(
 def bootstrap(
     statistic: Callable[[Places], float], count: int, *, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5 of a statistic of ``count`` places that are drawn with replacement."""
+    """Percentiles 2.5 and 97.5 of a statistic of ``count`` places that are drawn with replacement.
+
+    Raises:
+        ValueError: a number of draws that cannot be made.
+    """
+    if not 1 <= draws <= MAX_DRAWS:
+        raise ValueError(f"intervals of {draws} draws cannot be made; give 1 to {MAX_DRAWS}, 1000 is usual")
     rng = np.random.default_rng(seed)
     low, high = np.percentile([statistic(rng.integers(0, count, count)) for _ in range(draws)], [2.5, 97.5])
     return float(low), float(high)
 
 
-def members_of(groups: Sequence[str]) -> dict[str, Places]:
+def members_of(groups: Sequence[Hashable]) -> dict[Hashable, Places]:
     """The places of each group's pictures, groups in order of appearance."""
-    places: dict[str, list[int]] = {}
+    places: dict[Hashable, list[int]] = {}
     for place, group in enumerate(groups):
         places.setdefault(group, []).append(place)
     return {group: np.array(found) for group, found in places.items()}
 
 
-def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]) -> Vector:
+def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable]) -> Vector:
     """SRCC inside each scene of at least three pictures with different labels; their mean is the usual figure.
 
     Raises:
@@ -106,7 +113,7 @@ def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]) -> V
     return np.array([srcc(s[m], y[m]) for m in scenes])
 
 
-def pairs_in_order(scores: ArrayLike, labels: ArrayLike, groups: Sequence[str]) -> Vector:
+def pairs_in_order(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable]) -> Vector:
     """For each scene, how many of its pairs with different labels the scores order alike, and how many there are.
 
     Shape (scenes, 2); a tie of the scores counts one half. Pair accuracy is the ratio of the columns' sums.

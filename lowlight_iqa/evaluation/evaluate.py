@@ -13,10 +13,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,49 +25,17 @@ from .. import __version__
 from ..card import Card
 from ..data import Dataset, Rated, load
 from ..data.rated import DARK
-from ..functional.logistic import Vector, fit_logistic, logistic
+from ..functional.logistic import Vector
 from ..images import read_image
 from ..metric import Metric
 from ..registry import create_metric, find
-from .correlation import (
-    Places,
-    bootstrap,
-    interval,
-    krcc,
-    members_of,
-    pairs_in_order,
-    plcc,
-    scene_srcc,
-    srcc,
-)
-from .splits import group_mean, random_splits
+from .correlation import MAX_DRAWS, Places, members_of, plcc, srcc
+from .figures import Figure, LogisticFit, Part, figure, figures_within, main_figures, split_figures
 
 if TYPE_CHECKING:
     from ..distributed import Ranks
 
 BRIGHT = 140.0  # mean luma from which on a picture counts as bright
-MAPPED = "PLCC, logistic"
-SPLIT_FROM = 20  # scenes or pictures: fewer are not split at random
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure and its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of the pictures: those of one device, of one luminance band."""
-
-    count: int
-    figures: Mapping[str, Figure]  # SRCC and PLCC
 
 
 @dataclass(frozen=True)
@@ -78,13 +46,18 @@ class Evaluation:
     dataset: Dataset
     scores: Vector  # (N,), in the order of dataset.items
     lumas: Vector  # (N,), mean luma, 0 to 255
-    mapping: Mapping4 | None = None  # scores to the scale of the labels; None where no logistic fits
+    mapping: LogisticFit | None = None  # scores to the scale of the labels; None where no logistic fits
     figures: Mapping[str, Figure] = field(default_factory=dict)  # empty where labels are not public
     within: Mapping[str, Figure] = field(default_factory=dict)  # inside scenes
     parts: Mapping[str, Part] = field(default_factory=dict)
     attributes: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
     splits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # means over random 80/20 splits
     explained: Mapping[str, Vector] = field(default_factory=dict)  # the metric's own attributes, (N,) each
+
+    @property
+    def labels(self) -> Vector:
+        """People's scores, (N,)."""
+        return np.array([item.mos for item in self.dataset.items])
 
     def __str__(self) -> str:
         """The figures as Markdown."""
@@ -154,54 +127,10 @@ class Evaluation:
         Path(path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
     def plot(self, path: str | Path) -> None:
-        """MOS against score with the fitted logistic, as an image file.
+        """Draw MOS against score with the fitted logistic, as an image file."""
+        from .plot import plot
 
-        Raises:
-            ValueError: there are no labels to draw.
-        """
-        if not self.figures:
-            raise ValueError("the labels are not public; there is nothing to draw the scores against")
-        pyplot = import_pyplot()
-        fig, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
-        axes.scatter(self.scores, _labels(self.dataset.items), s=8, alpha=0.35, linewidths=0, color="#3366aa")
-        if self.mapping is not None:
-            x = np.linspace(self.scores.min(), self.scores.max(), 300)
-            axes.plot(x, self.mapping(x), color="#cc3311", label="4-parameter logistic")
-            axes.legend(frameon=False)
-        axes.set_xlabel(f"{self.card.name}, {'lower' if self.card.lower_better else 'higher'} is better")
-        axes.set_ylabel("MOS")
-        title = f"{self.dataset.name}, {self.dataset.split}, {len(self.scores)} pictures"
-        axes.set_title(f"{title}: SRCC {self.figures['SRCC'].value:.3f}, PLCC {self.figures['PLCC'].value:.3f}")
-        fig.savefig(path, dpi=150)
-        pyplot.close(fig)
-
-
-@dataclass(frozen=True)
-class Mapping4:
-    """The 4-parameter logistic, fitted to standardized scores: the start of the fit then suits every metric."""
-
-    parameters: tuple[float, float, float, float]
-    center: float
-    scale: float  # signed: negative for metrics whose lower scores are better
-
-    def __call__(self, scores: Vector) -> Vector:
-        """Scores on the labels' scale."""
-        mapped: Vector = logistic((scores - self.center) / self.scale, self.parameters)
-        return mapped
-
-    @classmethod
-    def fit(cls, scores: Vector, labels: Vector, lower_better: bool, begin: Mapping4 | None = None) -> Mapping4:
-        """Least squares; ``begin`` is a mapping of much the same scores, to start from.
-
-        Raises:
-            ValueError: no logistic fits.
-        """
-        if begin is None:
-            spread = float(scores.std()) or 1.0
-            start = (float(labels.max()), float(labels.min()), 0.0, 0.5)
-            begin = cls(start, float(scores.mean()), -spread if lower_better else spread)
-        z = (scores - begin.center) / begin.scale
-        return cls(fit_logistic(z, labels, start=begin.parameters), begin.center, begin.scale)
+        plot(self, path)
 
 
 def evaluate(
@@ -247,10 +176,18 @@ def evaluate(
     card = metric.card if isinstance(metric, Metric) else find(metric)[1]
     if card.needs_reference:
         raise ValueError(f"{card.name} compares with the dark input, which sets of rated pictures do not hold")
+    if not 1 <= draws <= MAX_DRAWS:
+        raise ValueError(f"intervals of {draws} draws cannot be made; give 1 to {MAX_DRAWS}, 1000 is usual")
     if isinstance(dataset, str):
         if root is None:
             raise ValueError(f"give root, the folder that holds {dataset}")
         dataset = load(dataset, root, split)
+    labels = {item.mos for item in dataset.items}
+    if len(labels) == 1 and not math.isnan(min(labels)):
+        raise ValueError(
+            f"all {len(dataset.items)} pictures of {dataset.name} are rated {min(labels):g}; "
+            "agreement is measured on labels that differ"
+        )
     ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")  # before "cuda" is taken
     if isinstance(metric, str):
         metric = create_metric(metric, device=device, weights=weights)
@@ -347,39 +284,27 @@ def _score_one(metric: Metric, path: Path, attributes: bool) -> dict[str, Any]:
     return entry
 
 
-def _labels(items: Sequence[Rated]) -> Vector:
-    return np.array([item.mos for item in items])
-
-
 def _measure(card: Card, dataset: Dataset, entries: Sequence[dict[str, Any]], draws: int) -> Evaluation:
     items = dataset.items
     scores = np.array([entry["score"] for entry in entries])
+    labels = np.array([item.mos for item in items])
     listed = np.array([item.mean_luma for item in items])
     lumas = np.where(np.isnan(listed), [entry["luma"] for entry in entries], listed)
     names = (entries[0]["attributes"] or {}) if entries else {}
     explained = {name: np.array([entry["attributes"][name] for entry in entries]) for name in names}
-    labels = _labels(items)
     if np.isnan(labels).all():
         return Evaluation(card, dataset, scores, lumas, explained=explained)
-    groups = [item.group or f"{place}" for place, item in enumerate(items)]
+
+    groups: list[Hashable] = [item.group or place for place, item in enumerate(items)]  # a number is no group's name
     scenes = len(set(groups)) < len(items)
+    mapping, figures = main_figures(scores, labels, groups, card.lower_better, draws)
 
     def both(x: Vector, y: Vector, places: Places) -> dict[str, Figure]:
         own = [groups[place] for place in places]
-        return {what: _figure(of, x[places], y[places], own, draws) for what, of in (("SRCC", srcc), ("PLCC", plcc))}
+        return {what: figure(of, x[places], y[places], own, draws) for what, of in (("SRCC", srcc), ("PLCC", plcc))}
 
-    mapping, figures = _main_figures(card, scores, labels, groups, draws)
     everything = np.arange(len(items))
-    devices = [item.device or "unknown camera" for item in items]
-    bands = {
-        f"dark (mean luma < {DARK:g})": np.flatnonzero(lumas < DARK),
-        "medium": np.flatnonzero((lumas >= DARK) & (lumas < BRIGHT)),
-        f"bright (mean luma >= {BRIGHT:g})": np.flatnonzero(lumas >= BRIGHT),
-    }
-    parts = {**(members_of(devices) if any(item.device for item in items) else {}), **bands}
-    aspects = {
-        name: np.array([item.attributes[name] for item in items]) for name in (items[0].attributes if items else ())
-    }
+    rated = {name: np.array([item.attributes[name] for item in items]) for name in items[0].attributes}
     return Evaluation(
         card,
         dataset,
@@ -387,118 +312,30 @@ def _measure(card: Card, dataset: Dataset, entries: Sequence[dict[str, Any]], dr
         lumas,
         mapping,
         figures,
-        _within(card, scores, labels, groups, draws) if scenes else {},
-        {what: Part(len(places), both(scores, labels, places)) for what, places in parts.items() if len(places) >= 3},
-        {name: both(explained.get(name, scores), values, everything) for name, values in aspects.items()},
-        _split(card, dataset, scores, labels, scenes),
+        figures_within(scores, labels, groups, card.lower_better, draws) if scenes else {},
+        {what: Part(len(places), both(scores, labels, places)) for what, places in _parts(items, lumas).items()},
+        {name: both(explained[name], values, everything) for name, values in rated.items() if name in explained},
+        split_figures(items, scores, labels, card.lower_better, scenes),
         explained,
     )
 
 
-def _figure(
-    of: Callable[[Vector, Vector], float], scores: Vector, labels: Vector, groups: Sequence[str], draws: int
-) -> Figure:
-    """A figure with its interval over resampled scenes, or pictures where there are no scenes to speak of."""
-    scenes = groups if 3 <= len(set(groups)) < len(groups) else None
-    return Figure(of(scores, labels), *interval(of, scores, labels, groups=scenes, draws=draws))
+def _parts(items: Sequence[Rated], lumas: Vector) -> dict[str, Places]:
+    """The pictures of each device and luminance band that has at least three."""
+    parts: dict[str, Places] = {}
+    if any(item.device for item in items):
+        parts |= {str(device): places for device, places in members_of([item.device for item in items]).items()}
+        if "" in parts:
+            parts["unknown camera"] = parts.pop("")
 
-
-def _main_figures(
-    card: Card, scores: Vector, labels: Vector, groups: Sequence[str], draws: int
-) -> tuple[Mapping4 | None, dict[str, Figure]]:
-    figures = {
-        what: _figure(of, scores, labels, groups, draws)
-        for what, of in (("SRCC", srcc), ("KRCC", krcc), ("PLCC", plcc))
-    }
-    try:
-        whole = Mapping4.fit(scores, labels, card.lower_better)
-    except ValueError:
-        nothing = Figure(math.nan, math.nan, math.nan)
-        return None, {**figures, MAPPED: nothing, "RMSE": nothing}
-
-    def mapped(s: Vector, y: Vector) -> Vector:  # fitted again in each resample: the fit is part of the figure
-        try:
-            return Mapping4.fit(s, y, card.lower_better, whole)(s)
-        except ValueError:  # a resample on which the fit does not settle keeps the mapping of all
-            return whole(s)
-
-    figures[MAPPED] = _figure(lambda s, y: plcc(mapped(s, y), y), scores, labels, groups, draws)
-    figures["RMSE"] = _figure(lambda s, y: _rmse(mapped(s, y), y), scores, labels, groups, draws)
-    return whole, figures
-
-
-def _rmse(predicted: Vector, labels: Vector) -> float:
-    return float(np.sqrt(np.mean((predicted - labels) ** 2)))
-
-
-def _within(card: Card, scores: Vector, labels: Vector, groups: Sequence[str], draws: int) -> dict[str, Figure]:
-    """Mean SRCC inside scenes, signed, and the share of a scene's pairs that the metric puts in people's order."""
-    try:
-        each = scene_srcc(scores, labels, groups)
-    except ValueError:
-        return {}
-    counts = pairs_in_order(-scores if card.lower_better else scores, labels, groups)
-
-    def share(rows: Vector) -> float:
-        right, total = rows.sum(0)
-        return float(right / total) if total else 0.0
-
-    return {
-        "mean SRCC": Figure(
-            float(each.mean()), *bootstrap(lambda chosen: float(each[chosen].mean()), len(each), draws=draws)
-        ),
-        "pairs in order": Figure(
-            share(counts), *bootstrap(lambda chosen: share(counts[chosen]), len(counts), draws=draws)
-        ),
-    }
-
-
-def _split(card: Card, dataset: Dataset, scores: Vector, labels: Vector, scenes: bool) -> dict[str, dict[str, float]]:
-    """Means over ten random splits; and what baselines that see no picture reach on the same splits."""
-    items = dataset.items
-    keys: dict[str, Callable[[Rated], str]] = {"scene": lambda item: item.group, "enhancer": lambda item: item.enhancer}
-    nulls = {name: key for name, key in keys.items() if len({key(item) for item in items}) > 1}
-    found: dict[str, dict[str, float]] = {}
-    ways: tuple[Literal["scene", "image"], ...] = ("scene", "image") if scenes else ("image",)
-    for by in ways:
-        if len({item.group for item in items} if by == "scene" else items) < SPLIT_FROM:
-            continue
-        rows = []
-        for train, test in random_splits(items, by):
-            try:
-                mapped = Mapping4.fit(scores[train], labels[train], card.lower_better)(scores[test])
-            except ValueError:
-                mapped = np.full(len(test), labels[train].mean())
-            row = {
-                "SRCC": srcc(scores[test], labels[test]),
-                MAPPED: plcc(mapped, labels[test]),
-                "RMSE": _rmse(mapped, labels[test]),
-            }
-            for name, key in nulls.items():
-                guess = group_mean([items[k] for k in train], [items[k] for k in test], key)
-                row[f"{name}-mean null, SRCC"] = srcc(guess, labels[test])
-                row[f"{name}-mean null, PLCC"] = plcc(guess, labels[test])
-            rows.append(row)
-        found[by] = {what: float(np.mean([row[what] for row in rows])) for what in rows[0]}
-    return found
+    parts[f"dark (mean luma < {DARK:g})"] = np.flatnonzero(lumas < DARK)
+    parts["medium"] = np.flatnonzero((lumas >= DARK) & (lumas < BRIGHT))
+    parts[f"bright (mean luma >= {BRIGHT:g})"] = np.flatnonzero(lumas >= BRIGHT)
+    return {what: places for what, places in parts.items() if len(places) >= 3}
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table whose cells may hold any text: a bar or a line break in a name does not break it."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def import_pyplot() -> Any:
-    """matplotlib.pyplot, drawing to files.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError('plots need matplotlib: pip install "lowlight_iqa[docs]"') from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+    cells = [[" ".join(str(cell).replace("|", "\\|").split()) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

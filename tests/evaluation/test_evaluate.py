@@ -77,13 +77,13 @@ def test_intervals_resample_scenes(result):
     assert (low, high) != interval(srcc, result.scores, labels, draws=20)
 
 
-def test_devices_bands_and_attributes_have_their_own_figures(result):
+def test_devices_and_bands_have_their_own_figures_and_missing_attributes_none(result):
     assert result.parts["phone"].count == result.parts["camera"].count == SCENES * EACH / 2
     bands = [part.count for name, part in result.parts.items() if name not in ("phone", "camera")]
     assert sum(bands) == SCENES * EACH
     assert result.parts["dark (mean luma < 70)"].count == sum(result.lumas < 70)
-    light = np.array([item.attributes["light"] for item in result.dataset.items])
-    assert result.attributes["light"]["SRCC"].value == pytest.approx(srcc(result.scores, light))
+    assert result.dataset.items[0].attributes
+    assert not result.attributes  # this metric has no light of its own, and its score is none
 
 
 def test_a_metric_with_attributes_answers_for_its_own(table):
@@ -176,6 +176,31 @@ def test_what_cannot_be_evaluated_says_why(table):
         lowlight_iqa.evaluate("contrast", "mle")
     with pytest.raises(ValueError, match="made already"):
         run(table, lowlight_iqa.create_metric("contrast"), device="cpu")
+
+
+@pytest.mark.parametrize("draws", [0, -1, 10**12])
+def test_draws_that_cannot_be_made_are_refused_before_scoring(table, draws, capsys):
+    arguments = ["evaluate", "-m", "contrast", "--dataset", "csv", "--root", str(table), "--draws", str(draws)]
+    assert main(arguments) == 2
+    assert f"intervals of {draws} draws" in capsys.readouterr().err
+
+
+def test_labels_that_are_all_the_same_are_an_error(table):
+    items = [replace(item, mos=3.0) for item in load("csv", table).items]
+    with pytest.raises(ValueError, match="all 72 pictures of flat are rated 3"):
+        lowlight_iqa.evaluate("contrast", Dataset("flat", "all", items), draws=5)
+
+
+def test_a_group_with_a_number_for_a_name_is_not_a_picture_without_one(table):
+    items = [replace(item, group="5" if k < 2 else "") for k, item in enumerate(load("csv", table).items)]
+    assert not lowlight_iqa.evaluate("contrast", Dataset("few", "all", items), draws=5).within  # no scene of three
+
+
+def test_names_do_not_break_the_markdown(table):
+    items = [replace(item, device="a|b\nc") for item in load("csv", table).items]
+    text = str(lowlight_iqa.evaluate("contrast", Dataset("bars", "all", items), draws=5))
+    (row,) = [line for line in text.splitlines() if line.startswith("| a")]
+    assert row.startswith("| a\\|b c | 72 |")
 
 
 def test_splits_by_scene_keep_scenes_together_and_by_image_do_not(table):

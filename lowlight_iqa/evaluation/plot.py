@@ -1,0 +1,54 @@
+"""A scatter plot of people's scores against a metric's, with the fitted logistic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
+
+
+def plot(result: Evaluation, path: str | Path) -> None:
+    """Draw MOS against score with the fitted logistic, as an image file.
+
+    Raises:
+        ValueError: there are no labels to draw, or matplotlib is not installed.
+    """
+    if not result.figures:
+        raise ValueError("the labels are not public; there is nothing to draw the scores against")
+
+    pyplot = import_pyplot()
+    fig, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
+
+    axes.scatter(result.scores, result.labels, s=8, alpha=0.35, linewidths=0, color="#3366aa")
+    if result.mapping is not None:
+        x = np.linspace(result.scores.min(), result.scores.max(), 300)
+        axes.plot(x, result.mapping(x), color="#cc3311", label="4-parameter logistic")
+        axes.legend(frameon=False)
+
+    axes.set_xlabel(f"{result.card.name}, {'lower' if result.card.lower_better else 'higher'} is better")
+    axes.set_ylabel("MOS")
+    title = f"{result.dataset.name}, {result.dataset.split}, {len(result.scores)} pictures"
+    axes.set_title(f"{title}: SRCC {result.figures['SRCC'].value:.3f}, PLCC {result.figures['PLCC'].value:.3f}")
+
+    fig.savefig(path, dpi=150)
+    pyplot.close(fig)
+
+
+def import_pyplot() -> Any:
+    """Import matplotlib.pyplot, drawing to files.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ValueError('plots need matplotlib: pip install "lowlight_iqa[docs]"') from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot

@@ -7,6 +7,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 import socket
 
 import pytest
+import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # as many workers as cores; more threads than that only wait for each other
 
 os.environ["LOWLIGHT_IQA_HOME"] = "/nowhere"  # what the user of this machine has installed is not tested
 

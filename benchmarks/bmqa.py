@@ -29,7 +29,7 @@ from lowlight_iqa.metrics.bmqa import Bmqa
 from lowlight_iqa.metrics.bmqa.slots import SLOTS, levels_of, slots_of
 from lowlight_iqa.metrics.bmqa.vocabulary import Vocabulary, padded
 from lowlight_iqa.training.bmqa import descriptions
-from lowlight_iqa.training.bmqa.train import srcc_of_words
+from lowlight_iqa.training.bmqa.contrastive import srcc_of_words
 from lowlight_iqa.training.degradations import Degradation, render
 
 DRAWS = 1000

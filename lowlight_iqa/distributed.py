@@ -64,6 +64,24 @@ class Ranks:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def average_statistics(self, module: nn.Module) -> None:
+        """Average the statistics of batch norms in training mode, which each rank has of its own share, in one message.
+
+        What such a norm does to a picture still depends on its share: only there is training by several processes not
+        the same as by one.
+        """
+        if self.world == 1:
+            return
+        norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+        buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
+        if not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+            buffer.copy_(part.view_as(buffer))
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.world > 1:

@@ -68,9 +68,5 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if list(argv[:1]) != [name]:
             subparsers.add_parser(name, help=line)
             continue
-        module = importlib.import_module(f"{__package__}.{name}")
-        if name == "train":
-            module.add(subparsers, argv)  # a recipe's options depend on the arguments
-        else:
-            module.add(subparsers)
+        importlib.import_module(f"{__package__}.{name}").add(subparsers)
     return parser

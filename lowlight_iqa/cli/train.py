@@ -3,61 +3,55 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .options import PROGRAM, Parser, Subparsers, add_device, pick_device
+from .options import Subparsers, add_device, pick_device, report
 from .score import find_pictures
 
 R = TypeVar("R")  # a recipe
 
 
-def add(subparsers: Subparsers, argv: Sequence[str]) -> None:
+def add(subparsers: Subparsers) -> None:
     """Declare ``train`` and what can be trained."""
     parser = subparsers.add_parser(
         "train",
         description="Train a metric; works unchanged under torchrun. The result is a directory for --weights.",
     )
     chosen = parser.add_subparsers(title="recipes", metavar="RECIPE", required=True)
-    add_train_leiq(chosen, argv)
+    add_train_leiq(chosen)
+    for name in ("leiq-b16", "leiq-so400m"):
+        add_train_leiq_authors(chosen, name)
     add_train_iaca(chosen)
     add_train_bmqa(chosen)
 
 
-def add_train_leiq(subparsers: Subparsers, argv: Sequence[str]) -> None:
-    """Declare ``train leiq``: by the --backbone in ``argv`` the compact recipe or that of the authors' models."""
-    from ..backbones import COMPACT
-    from ..training.leiq.train import Recipe, train_leiq
-    from ..training.leiq_authors import METRICS
-
-    first = Parser(prog=f"{PROGRAM} train leiq", add_help=False, allow_abbrev=False)
-    first.add_argument("--backbone", choices=[*COMPACT, *METRICS])
-    if first.parse_known_args(argv if list(argv[:2]) == ["train", "leiq"] else [])[0].backbone in METRICS:
-        add_train_leiq_siglip(subparsers)
-        return
+def add_train_leiq(subparsers: Subparsers) -> None:
+    """Declare ``train leiq``."""
+    from ..training.leiq import Recipe, train_leiq
 
     def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
         clean = list(find_pictures(args.clean))
         return train_leiq(args.data, args.out, recipe, clean=clean, resume=args.resume, device=device)
 
-    parser = add_recipe(subparsers, "leiq", "BIQ2021", Recipe, train)
-    parser.epilog = f"--backbone {' or '.join(METRICS)} trains the authors' models, on MLE: see --help with it."
+    parser = add_recipe(subparsers, "leiq", "BIQ2021 or another data set", Recipe, train)
     parser.add_argument(
         "--clean", type=Path, action="append", default=[], metavar="DIR", help="folder of more clean pictures"
     )
 
 
-def add_train_leiq_siglip(subparsers: Subparsers) -> None:
-    """Declare ``train leiq`` with a backbone of the authors'."""
-    from ..training.leiq_authors import Recipe, train_leiq_siglip
+def add_train_leiq_authors(subparsers: Subparsers, name: str) -> None:
+    """Declare ``train leiq-b16`` or ``train leiq-so400m``, the authors' models."""
+    from ..training.leiq_authors import Recipe, train_leiq_authors
 
     def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
         start = {"initial": args.initial, "from_scratch": args.from_scratch}
-        return train_leiq_siglip(args.data, args.out, recipe, **start, resume=args.resume, device=device)
+        return train_leiq_authors(name, args.data, args.out, recipe, **start, resume=args.resume, device=device)
 
-    parser = add_recipe(subparsers, "leiq", "MLE", Recipe, train)
+    parser = add_recipe(subparsers, name, "MLE", Recipe, train)
     parser.add_argument(
         "--initial", type=Path, metavar="FILE", help="SigLIP2 weights of the tower: safetensors or a state dict"
     )
@@ -71,12 +65,12 @@ def add_train_iaca(subparsers: Subparsers) -> None:
     def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
         return train_iaca(args.data, args.out, recipe, resume=args.resume, device=device)
 
-    add_recipe(subparsers, "iaca", "BIQ2021", Recipe, train)
+    add_recipe(subparsers, "iaca", "BIQ2021 or another data set", Recipe, train)
 
 
 def add_train_bmqa(subparsers: Subparsers) -> None:
     """Declare ``train bmqa``."""
-    from ..training.bmqa.train import STAGES, Recipe, train_bmqa
+    from ..training.bmqa import STAGES, Recipe, train_bmqa
 
     def train(args: argparse.Namespace, recipe: Recipe, device: str) -> Path:
         return train_bmqa(
@@ -90,7 +84,7 @@ def add_train_bmqa(subparsers: Subparsers) -> None:
             device=device,
         )
 
-    parser = add_recipe(subparsers, "bmqa", "BIQ2021", Recipe, train)
+    parser = add_recipe(subparsers, "bmqa", "BIQ2021 or another data set", Recipe, train)
     parser.add_argument("--stage", required=True, choices=STAGES, help="each starts from the last before it in --out")
     parser.add_argument("--mle", type=Path, metavar="DIR", help="MLE's folder, for its descriptions")
     parser.add_argument(
@@ -112,10 +106,13 @@ def add_recipe(
         description=f"Train {name} on {data} and print the directory of the result.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help=f"the {data} folder")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="PATH", help="folder of the data set; csv: the file"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="log, checkpoint and result")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     add_device(parser)
+
     defaults = asdict(recipe())  # type: ignore[call-overload]
     for field_name, value in defaults.items():
         kind: dict[str, Any] = {"type": type(value)}
@@ -128,7 +125,13 @@ def add_recipe(
     def run(args: argparse.Namespace) -> int:
         given = {key: getattr(args, key) for key in defaults}
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-        print(train(args, recipe(**given), pick_device(args.device)))
+        try:
+            directory = train(args, recipe(**given), pick_device(args.device))
+        except (ModuleNotFoundError, FloatingPointError) as error:
+            report(str(error))
+            return 2
+        if os.environ.get("RANK", "0") == "0":  # all processes know the directory, one tells it
+            print(directory)
         return 0
 
     parser.set_defaults(run=run)

@@ -16,20 +16,26 @@ from PIL import Image
 from torch import Tensor
 
 from ..card import Card
-from ..data import biq2021
+from ..data import Rated
 from ..distributed import Ranks
 from ..functional.logistic import fit_logistic
 from ..metrics.iaca import Iaca, IacaNetwork
 from ..registry import find
-from .loop import Schedule, log, start_log, train
+from .loop import Schedule, check_numbers, log, start_log, train
 from .losses import norm_in_norm
 from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
+from .ratings import Ratings, read_ratings
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training."""
+    """Every number of the training.
 
+    Raises:
+        ValueError: a number that cannot be trained with.
+    """
+
+    dataset: str = "biq2021"  # any of ``ratings.DATASETS``
     trunk: str = "lite2"
     initial: str = ""  # whose trunk to start from, see ``starting_trunk``; else ImageNet's
     taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are looked at
@@ -44,29 +50,39 @@ class Recipe:
     head_rate: float = 5e-4
     weight_decay: float = 0.05
     warmup: int = 50  # steps
-    average: float = 0.98  # decay of the averaged weights, the ones that are kept
+    average: float = 0.98  # decay of the averaged weights, the ones that are saved
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, positive=("epochs", "batch", "crop"))
 
 
 def iaca_loss(outputs: Tensor, target: Tensor, side: float = 0.1) -> Tensor:
-    """Norm-in-norm loss of the last column of outputs (N, K), and with weight ``side`` of each of the others."""
+    """Return the norm-in-norm loss of the last of outputs (N, K), and with weight ``side`` of each of the others."""
     *sides, whole = outputs.unbind(1)
     return norm_in_norm(whole, target) + side * torch.stack([norm_in_norm(each, target) for each in sides]).sum()
 
 
 def rotated(picture: np.ndarray, degrees: float) -> np.ndarray:
-    """A picture (H, W, 3) turned about its center, nearest neighbor, black beyond the border, as IACA does it."""
+    """Turn a picture (H, W, 3) about its center, nearest neighbor, black beyond the border, as IACA does."""
     return np.asarray(Image.fromarray(picture).rotate(degrees)) if degrees else picture
 
 
-def train_iaca(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, device: str = "cpu") -> Path:
+def train_iaca(
+    data: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+) -> Path:
     """Train, map the output to the scale of the scores on held-out pictures and write the metric to ``out/iaca``.
 
     Args:
-        data: the BIQ2021 folder.
+        data: the folder of the data set; for "csv", the file.
         out: folder of the run: ``train.log``, ``checkpoint.pt``, ``iaca/`` in the end.
         recipe: the numbers.
-        resume: go on from the checkpoint.
+        resume: continue from the checkpoint.
         device: where to compute.
 
     Returns:
@@ -74,83 +90,84 @@ def train_iaca(data: Path, out: Path, recipe: Recipe, *, resume: bool = False, d
 
     Raises:
         FileNotFoundError: the data set is not complete; nothing to resume from.
-        ValueError: fewer pictures than a batch; the checkpoint is of another schedule.
+        ValueError: fewer pictures than a batch; a checkpoint that is damaged or of another recipe.
+        OSError: a file cannot be written.
     """
     ranks = Ranks.join(device)
     start_log(out, ranks)
     torch.manual_seed(recipe.seed)
     log.info("recipe %s", json.dumps(asdict(recipe)))
-    rated, album = biq2021.read(data, "train"), Album()
-    fitting, checking = ([item for item in rated if biq2021.held_out(item) == held] for held in (False, True))
-    log.info("%d rated pictures, %d held out", len(fitting), len(checking))
-    if len(fitting) < recipe.batch:
-        raise ValueError(f"{data} has {len(fitting)} pictures to learn from, less than a batch; lower --batch")
+    album = Album()
+    ratings = read_ratings(recipe.dataset, data, album, least=recipe.batch, batch_option="--batch")
+    log.info("%d rated pictures, %d held out", len(ratings.train), len(ratings.val))
 
     network = IacaNetwork(recipe.trunk, recipe.taps, recipe.illumination, recipe.gating)
     network.trunk.load_state_dict(starting_trunk(recipe.trunk, recipe.initial).state_dict())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def batch_loss(net: IacaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
-        chosen = [fitting[i] for i in rng.choice(len(fitting), recipe.batch, replace=False)]
-        angles = rng.uniform(-recipe.rotation, recipe.rotation, recipe.batch)
-        crops = [
-            random_crop(rotated(album(item.path), angle), recipe.crop, rng)
-            for item, angle in zip(chosen, angles, strict=True)
-        ]
-        outputs = ranks.gather(net(to_tensor(ranks.share(crops)).to(device)))  # (batch, taps + 1)
-        target = torch.tensor([item.mos for item in chosen], device=device)
-        return iaca_loss(outputs, target, recipe.side), {}
+    network = run_epochs(network, ratings, album, recipe, out, resume, ranks)
 
-    schedule = Schedule(
-        epochs=recipe.epochs,
-        steps_per_epoch=len(fitting) // recipe.batch,
-        warmup=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        average=recipe.average,
-        seed=recipe.seed,
-    )
-    heads = [*network.taps.parameters(), *network.output.parameters()]
-
-    def validate(net: IacaNetwork) -> dict[str, float]:
-        return agreement(outputs_of(net, checking, album), checking)
-
-    average = train(
-        network,
-        [(list(network.trunk.parameters()), recipe.trunk_rate), (heads, recipe.head_rate)],
-        batch_loss,
-        schedule,
-        out,
-        resume=resume,
-        validate=validate,
-        ranks=ranks,
-    )
     directory = out / "iaca"
     if ranks.rank == 0:
-        raw = outputs_of(average, checking, album)
-        mapping = fit_logistic(raw, [item.mos for item in checking], limits=(0, 1))
-        card = make_card(find("iaca")[1], recipe, len(fitting), agreement(raw, checking))
-        Iaca.from_network(card, average.cpu(), mapping).save_pretrained(directory)
+        raw = outputs_of(network, ratings.val, album)
+        mapping = fit_logistic(raw, [item.mos for item in ratings.val], limits=(0, 1))
+        card = make_card(find("iaca")[1], recipe, ratings, agreement(raw, ratings.val))
+        Iaca.from_network(card, network.cpu(), mapping).save_pretrained(directory)
         log.info("wrote %s", directory)
     ranks.barrier()
     return directory
 
 
+def run_epochs(
+    network: IacaNetwork, ratings: Ratings, album: Album, recipe: Recipe, out: Path, resume: bool, ranks: Ranks
+) -> IacaNetwork:
+    """Train on random crops; return the averaged network."""
+
+    def batch_loss(net: IacaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
+        chosen = [ratings.train[i] for i in rng.choice(len(ratings.train), recipe.batch, replace=False)]
+        angles = rng.uniform(-recipe.rotation, recipe.rotation, recipe.batch)
+        crops = [
+            random_crop(rotated(album(item.path), angle), recipe.crop, rng)
+            for item, angle in zip(chosen, angles, strict=True)
+        ]
+        device = net.output.weight.device
+        outputs = ranks.gather(net(to_tensor(ranks.share(crops)).to(device)))  # (batch, taps + 1)
+        return iaca_loss(outputs, torch.tensor([item.mos for item in chosen], device=device), recipe.side), {}
+
+    def validate(net: IacaNetwork) -> dict[str, float]:
+        return agreement(outputs_of(net, ratings.val, album), ratings.val)
+
+    schedule = Schedule(
+        epochs=recipe.epochs,
+        steps_per_epoch=len(ratings.train) // recipe.batch,
+        warmup=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        average=recipe.average,
+        seed=recipe.seed,
+        made_from={**asdict(recipe), "data": ratings.fingerprint()},
+    )
+    heads = [*network.taps.parameters(), *network.output.parameters()]
+    rates = [(list(network.trunk.parameters()), recipe.trunk_rate), (heads, recipe.head_rate)]
+    return train(network, rates, batch_loss, schedule, out, resume=resume, validate=validate, ranks=ranks)
+
+
 @torch.inference_mode()
-def outputs_of(network: IacaNetwork, rated: Sequence[biq2021.Rated], album: Album) -> np.ndarray:
-    """The last raw output on whole pictures, float64."""
+def outputs_of(network: IacaNetwork, rated: Sequence[Rated], album: Album) -> np.ndarray:
+    """Return the last raw output on whole pictures, float64."""
     device = network.output.weight.device
-    parts = [network(to_tensor([album(item.path)]).to(device))[:, -1] for item in rated]
+    parts = [network(album.tensor(item.path).to(device))[:, -1] for item in rated]
     return torch.cat(parts).double().cpu().numpy()
 
 
-def make_card(card: Card, recipe: Recipe, pictures: int, figures: dict[str, float]) -> Card:
-    """The card of a freshly trained metric: what it is, what it learned from, its validation figures."""
+def make_card(card: Card, recipe: Recipe, ratings: Ratings, figures: dict[str, float]) -> Card:
+    """Return the card of a freshly trained metric: what it is, what it learned from, its validation figures."""
     without = [name for name in ("illumination", "gating") if not getattr(recipe, name)]
     return replace(
         card,
         summary="IACA's method on a compact trunk, trained by `lowlight-iqa train iaca`"
         f"{''.join(f', without {name}' for name in without)}; not the authors' checkpoint.",
-        trained_on=f"{pictures} pictures of BIQ2021's training list (MOS); trunk "
+        trained_on=f"{len(ratings.train)} pictures of {ratings.source} (MOS); trunk "
         f"EfficientNet-{recipe.trunk.capitalize()} from {'a trained metric' if recipe.initial else 'ImageNet'}",
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
+        **ratings.card_facts(),
     )

@@ -28,17 +28,19 @@ from ..images import read_image
 from ..metrics.leiq_authors import TOWERS, LeiqSiglip, resize_8_bit
 from ..registry import find
 from ..weights.files import WeightsNotFound, load_strictly
-from .loop import Schedule, log, start_log, train
+from .loop import Schedule, check_numbers, log, start_log, train
 from .losses import plcc_loss
-
-METRICS = {tower: name for name, (tower, _, _) in TOWERS.items()}  # what a backbone is trained to be
+from .ratings import fingerprint
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training."""
+    """Every number of the training.
 
-    backbone: str = "vit_so400m_patch14_siglip_378"
+    Raises:
+        ValueError: a number that cannot be trained with.
+    """
+
     split: str = "scene"  # validate on other scenes; "random" does as the authors, with pictures of the same scenes
     seed: int = 0  # of the split too: the authors' splits are 0 to 9
     epochs: int = 10
@@ -47,28 +49,30 @@ class Recipe:
     decay: float = 0.95  # of the rate, after every second epoch
     weight_decay: float = 1e-7
     half: bool = True  # the tower's matrix products in bfloat16
-    checkpointing: bool = True  # compute the tower's blocks once more in the backward pass instead of keeping them
+    checkpointing: bool = True  # compute the tower's blocks once more in the backward pass instead of storing them
+
+    def __post_init__(self) -> None:
+        check_numbers(self, positive=("epochs", "batch"))
 
 
 @dataclass(frozen=True)
 class Steps(Schedule):
     """Adam, and a learning rate that falls after every second epoch."""
 
-    recipe: dict[str, Any]  # so that a checkpoint of another recipe is not gone on from
+    decay: float = 1.0
 
     optimizer: ClassVar = torch.optim.Adam
 
     def factor(self, step: int) -> float:
-        """What the learning rates are multiplied by at a step."""
-        decay: float = self.recipe["decay"]
-        return decay ** (step // self.steps_per_epoch // 2)
+        """Return what the learning rates are multiplied by at a step."""
+        return self.decay ** (step // self.steps_per_epoch // 2)
 
 
 # Data
 
 
 def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], list[Rated]]:
-    """Four fifths to learn from and one fifth to validate on.
+    """Split into four fifths to train and one fifth to validate on.
 
     Args:
         rated: the pictures.
@@ -88,30 +92,31 @@ def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], li
 
 
 def labels_of(rated: Sequence[Rated], task: str) -> list[float]:
-    """The labels of a task.
+    """Return the labels of a task.
 
     Raises:
         ValueError: a picture has none.
     """
     without = [item.path.name for item in rated if task != "mos" and task not in item.attributes]
     if without:
-        raise ValueError(f"{without[0]} has no label of {task}, which this backbone is to learn; complete the list")
+        raise ValueError(f"{without[0]} has no label of {task}, which this metric is to learn; complete the list")
     return [item.mos if task == "mos" else item.attributes[task] for item in rated]
 
 
 class Album:
-    """Pictures by path, decoded and resized once and kept as bytes."""
+    """Pictures by path, decoded and resized once and cached as bytes."""
 
     def __init__(self) -> None:
-        self._kept: dict[Path, Tensor] = {}
+        self._cached: dict[Path, Tensor] = {}
 
-    def crop(self, path: Path, side: int, place: tuple[float, float]) -> Tensor:
-        """A square (3, side, side) in [0, 1] of the resized picture; place (0, 0) is top left, (1, 1) bottom right."""
-        if path not in self._kept:
+    def crop(self, path: Path, side: int, corner: tuple[float, float]) -> Tensor:
+        """Return a square (3, side, side) of the resized picture in [0, 1]; corner (0, 0) is top left, (1, 1) last."""
+        if path not in self._cached:
             levels = (read_image(path)[None] * 255).round().byte()
-            self._kept[path] = (resize_8_bit(levels)[0] * 255).round().byte()
-        whole = self._kept[path]
-        top, left = (int(part * (length - side + 1)) for part, length in zip(place, whole.shape[1:], strict=True))
+            self._cached[path] = (resize_8_bit(levels)[0] * 255).round().byte()
+
+        whole = self._cached[path]
+        top, left = (int(part * (length - side + 1)) for part, length in zip(corner, whole.shape[1:], strict=True))
         return whole[:, top : top + side, left : left + side] / 255
 
 
@@ -119,7 +124,7 @@ class Album:
 
 
 class Validation:
-    """The figures of every epoch on the held-out pictures; weights and mappings of the best epoch.
+    """Figures of every epoch on the held-out pictures; weights and mappings of the best epoch.
 
     As by the authors, best is the highest (SRCC + PLCC) / 2 of the MOS on these very pictures, and PLCC is taken after
     the logistic fitted to them: what such an epoch reaches here is more than it would on pictures that had no say.
@@ -134,7 +139,7 @@ class Validation:
 
     @torch.inference_mode()
     def __call__(self, network: LeiqSiglip) -> dict[str, float]:
-        """SRCC and PLCC of every task, for files as the metric scores them, in float32."""
+        """Return SRCC and PLCC of every task, for files as the metric scores them, in float32."""
         network.half_precision = None
         rows = []
         for item in self.rated:
@@ -154,16 +159,16 @@ class Validation:
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return what the checkpoint stores."""
         return {key: value for key, value in vars(self).items() if key != "rated"}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         vars(self).update(state)
 
 
 def goodness(figures: Mapping[str, float]) -> float:
-    """What the best epoch is chosen by."""
+    """Return what the best epoch is chosen by."""
     return (figures["mos_srcc"] + figures["mos_plcc"]) / 2
 
 
@@ -171,7 +176,7 @@ def goodness(figures: Mapping[str, float]) -> float:
 
 
 def load_tower(name: str, file: Path | None) -> nn.Module:
-    """A tower with the weights of a file: safetensors, or a state dict with nothing but tensors.
+    """Return a metric's tower with the weights of a file: safetensors, or a state dict with nothing but tensors.
 
     timm's and open_clip's names are known, and those of this library's weights; a text tower beside it is left out.
 
@@ -183,7 +188,7 @@ def load_tower(name: str, file: Path | None) -> nn.Module:
 
     from ..weights.checkpoint import read_checkpoint
 
-    base = find(METRICS[name])[1].base_model
+    base = find(name)[1].base_model
     if file is None or not file.is_file():
         raise WeightsNotFound(
             f"{'no weights are given for the tower' if file is None else f'{file} does not exist'}; download those of "
@@ -193,15 +198,16 @@ def load_tower(name: str, file: Path | None) -> nn.Module:
     last = "patch_embed.proj.weight"
     prefix = next((key.removesuffix(last) for key in tensors if key.endswith(last)), "")
     own = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
-    tower = backbones.siglip_tower(name)
+    tower = backbones.siglip_tower(TOWERS[name][0])
     try:
         load_strictly(tower, own, assign=True)
     except ValueError as error:
-        raise ValueError(f"{file} is not {name}: {error}") from error
+        raise ValueError(f"{file} is not {TOWERS[name][0]}, the tower of {name}: {error}") from error
     return tower
 
 
-def train_leiq_siglip(
+def train_leiq_authors(
+    name: str,
     data: Path,
     out: Path,
     recipe: Recipe,
@@ -211,95 +217,134 @@ def train_leiq_siglip(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, keep the best epoch, map its outputs to the scales of the labels and write the metric.
+    """Train, keep the best epoch, map its outputs to the scales of the labels and write the metric to ``out/name``.
 
     Args:
+        name: "leiq-b16" or "leiq-so400m".
         data: the MLE folder.
-        out: folder of the run: ``train.log``, ``checkpoint.pt``, in the end ``leiq-b16/`` or ``leiq-so400m/``.
+        out: folder of the run: ``train.log``, ``checkpoint.pt`` and, in the end, the metric.
         recipe: the numbers.
         initial: SigLIP2 weights of the tower.
         from_scratch: start from random weights instead; the card says so.
-        resume: go on from the checkpoint.
+        resume: continue from the checkpoint.
         device: where to compute.
 
     Returns:
-        The directory of the metric, for ``create_metric("leiq-so400m", weights=...)``.
+        The directory of the metric, for ``create_metric(name, weights=...)``.
 
     Raises:
         FileNotFoundError: the data set is not complete; nothing to resume from.
         WeightsNotFound: no weights to start from, and ``from_scratch`` was not asked for.
-        ValueError: too few pictures; weights of another tower; the checkpoint is of another schedule.
+        ValueError: too few pictures; weights of another tower; a checkpoint that is damaged or of another recipe.
+        OSError: a file cannot be written.
     """
     if from_scratch and initial is not None:
         raise ValueError(f"--from-scratch starts from random weights, not from {initial}; give one of the two")
-    name = METRICS[recipe.backbone]
     ranks = Ranks.join(device)
     start_log(out, ranks)
-    log.info("recipe %s", json.dumps(asdict(recipe)))
-    fitting, checking = divide(mle.read(data), recipe.split, recipe.seed)
-    log.info("%d pictures to learn from, %d to validate on, split: %s", len(fitting), len(checking), recipe.split)
-    log.info("the best epoch is chosen and mapped on the validation pictures: its figures on them are optimistic")
-    if len(fitting) < recipe.batch or len(checking) < 4:
-        raise ValueError(
-            f"{data} has {len(fitting)} pictures to learn from and {len(checking)} to validate on; "
-            f"a batch of {recipe.batch} and 4 are needed, lower --batch or complete the data set"
-        )
+    log.info("%s, recipe %s", name, json.dumps(asdict(recipe)))
+    train_items, val_items = read_split(data, recipe)
 
     torch.manual_seed(recipe.seed)  # of the heads
-    tower = backbones.siglip_tower(recipe.backbone, "cpu") if from_scratch else load_tower(recipe.backbone, initial)
+    tower = backbones.siglip_tower(TOWERS[name][0], "cpu") if from_scratch else load_tower(name, initial)
     tower.set_grad_checkpointing(recipe.checkpointing)  # type: ignore[operator]
     network = LeiqSiglip.from_tower(find(name)[1], tower).to(device).requires_grad_(True)
-    labels = {task: torch.tensor(labels_of(fitting, task), device=device) for task in network.tasks}
     for task in network.tasks:
-        labels_of(checking, task)  # misses now what would be missed after an epoch
-    album = Album()
+        labels_of(val_items, task)  # misses now what would be missed after an epoch
 
-    def batch_loss(net: LeiqSiglip, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
-        chosen = rng.choice(len(fitting), recipe.batch, replace=False)
-        places = rng.random((recipe.batch, 2))
-        mine = ranks.share(list(zip(chosen, places, strict=True)))
-        crops = [album.crop(fitting[index].path, net.side, place) for index, place in mine]
-        net.half_precision = torch.bfloat16 if recipe.half else None
-        raw = net.outputs(torch.stack(crops).to(device))
-        together = ranks.gather(torch.stack(list(raw.values()), 1))  # (batch, tasks)
-        losses = {
-            task: plcc_loss(column, labels[task][chosen]) for task, column in zip(raw, together.unbind(1), strict=True)
-        }
-        return torch.stack(list(losses.values())).sum(), {task: loss.item() for task, loss in losses.items()}
+    validation = Validation(val_items)
+    run_epochs(network, train_items, validation, recipe, out, resume, ranks)
 
-    schedule = Steps(
-        epochs=recipe.epochs,
-        steps_per_epoch=len(fitting) // recipe.batch,
-        warmup=0,
-        weight_decay=recipe.weight_decay,
-        average=0,
-        seed=recipe.seed,
-        recipe=asdict(recipe),
-    )
-    validation = Validation(checking)
-    rates = [(list(network.parameters()), recipe.rate)]
-    stateful = [validation]
-    train(network, rates, batch_loss, schedule, out, resume=resume, validate=validation, stateful=stateful, ranks=ranks)
     directory = out / name
     if ranks.rank == 0:
         network.load_state_dict(validation.weights)
         network.calibrate(validation.mappings)
-        network.card = make_card(network.card, recipe, len(fitting), validation, initial)
+        network.card = make_card(network.card, recipe, len(train_items), validation, initial)
         network.save_pretrained(directory)
         log.info("wrote %s, epoch %d of %d", directory, validation.best + 1, recipe.epochs)
     ranks.barrier()
     return directory
 
 
+def read_split(data: Path, recipe: Recipe) -> tuple[list[Rated], list[Rated]]:
+    """Read MLE; return the pictures to train and to validate on.
+
+    Raises:
+        ValueError: too few of them.
+    """
+    train_items, val_items = divide(mle.read(data), recipe.split, recipe.seed)
+    log.info("%d training pictures, %d to validate on, split: %s", len(train_items), len(val_items), recipe.split)
+    log.info("the best epoch is chosen and mapped on the validation pictures: its figures on them are optimistic")
+    if len(train_items) < recipe.batch or len(val_items) < 4:
+        raise ValueError(
+            f"{data} has {len(train_items)} training pictures and {len(val_items)} to validate on; "
+            f"a batch of {recipe.batch} and 4 are needed, lower --batch or complete the data set"
+        )
+    return train_items, val_items
+
+
+def run_epochs(
+    network: LeiqSiglip,
+    items: Sequence[Rated],
+    validation: Validation,
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    ranks: Ranks,
+) -> None:
+    """Train on random squares of the pictures; ``validation`` keeps the best epoch's weights."""
+    album = Album()
+    device = network.device
+    labels = {task: torch.tensor(labels_of(items, task), device=device) for task in network.tasks}
+
+    def batch_loss(net: LeiqSiglip, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
+        chosen = rng.choice(len(items), recipe.batch, replace=False)
+        corners = rng.random((recipe.batch, 2))
+        mine = ranks.share(list(zip(chosen, corners, strict=True)))
+        crops = torch.stack([album.crop(items[index].path, net.side, corner) for index, corner in mine])
+
+        net.half_precision = torch.bfloat16 if recipe.half else None
+        raw = net.outputs(crops.to(device))
+        together = ranks.gather(torch.stack(list(raw.values()), 1))  # (batch, tasks)
+        losses = {
+            task: plcc_loss(column, labels[task][chosen]) for task, column in zip(raw, together.unbind(1), strict=True)
+        }
+        return torch.stack(list(losses.values())).sum(), {task: loss.item() for task, loss in losses.items()}
+
+    facts = [(item.path.name, item.mos) for item in (*items, *validation.rated)]
+    schedule = Steps(
+        epochs=recipe.epochs,
+        steps_per_epoch=len(items) // recipe.batch,
+        warmup=0,
+        weight_decay=recipe.weight_decay,
+        average=0,
+        seed=recipe.seed,
+        decay=recipe.decay,
+        made_from={**asdict(recipe), "metric": network.card.name, "data": fingerprint(facts)},
+    )
+    rates = [(list(network.parameters()), recipe.rate)]
+    train(
+        network,
+        rates,
+        batch_loss,
+        schedule,
+        out,
+        resume=resume,
+        validate=validation,
+        stateful=[validation],
+        ranks=ranks,
+    )
+
+
 def make_card(card: Card, recipe: Recipe, pictures: int, validation: Validation, initial: Path | None) -> Card:
-    """The card of a freshly trained metric: what it started and learned from, what it reached, which is too good."""
+    """Return the card of a freshly trained metric: its start, its data, its figures, which are too good."""
     checked, scenes = len(validation.rated), len({item.group for item in validation.rated})
     others = f"{checked} pictures of {scenes} {'other' if recipe.split == 'scene' else 'of the same'} scenes"
     best, last = validation.epochs[validation.best], validation.epochs[-1]
     tasks = [key.removesuffix("_srcc") for key in best if key.endswith("_srcc")]
     return replace(
         card,
-        summary="LEIQ-Assessor trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",
+        summary=f"LEIQ-Assessor trained by `lowlight-iqa train {card.name}`; not the authors' checkpoint.",
         source="LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; the authors' loss and preprocessing, recipe of a sibling",
         license="research use; MLE, the training data, states no license",
         trained_on=f"{pictures} pictures of MLE; epoch and scale chosen on {others}, split {recipe.seed}; tower "

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..distributed import Ranks
+from .storage import replacing
 
 log = logging.getLogger("lowlight_iqa.training")
 
@@ -24,21 +26,27 @@ N = TypeVar("N", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: AdamW, warm-up and cosine; a subclass may have it otherwise."""
+    """Optimizer and learning-rate schedule: AdamW, warm-up, cosine; subclasses may override both."""
 
     epochs: int
     steps_per_epoch: int
     warmup: int  # steps
     weight_decay: float
-    average: float  # decay of the averaged weights, the ones that are kept; 0 keeps the last ones
+    average: float  # decay of the averaged weights, the ones that are returned; 0 returns the last ones
     seed: int
+    made_from: Mapping[str, Any] = field(default_factory=dict)  # recipe and data: a resumed run must have the same
 
     optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.AdamW
 
+    @property
+    def steps(self) -> int:
+        """Steps of all epochs."""
+        return self.epochs * self.steps_per_epoch
+
     def factor(self, step: int) -> float:
-        """What the learning rates are multiplied by at a step."""
-        part = min(1, step / (self.epochs * self.steps_per_epoch))
-        return min(1.0, (step + 1) / self.warmup) * (0.5 + 0.5 * math.cos(math.pi * part))
+        """Return what the learning rates are multiplied by at a step."""
+        progress = min(1, step / max(1, self.steps))
+        return min(1.0, (step + 1) / max(1, self.warmup)) * (0.5 + 0.5 * math.cos(math.pi * progress))
 
 
 def train(
@@ -54,7 +62,7 @@ def train(
     stop: Callable[[Mapping[str, float]], bool] | None = None,
     ranks: Ranks,
 ) -> N:
-    """Train a network and return its averaged weights as a network.
+    """Train a network and return its averaged weights as a network, in evaluation mode.
 
     The batch of a step depends on the seed and the step's number alone, so a resumed run takes the same steps.
 
@@ -64,7 +72,7 @@ def train(
         batch_loss: (network, generator of the step, ranks) -> scalar of the whole batch and figures to log.
         schedule: epochs, optimizer, learning rates, averaging, seed.
         out: folder for ``train.log`` and ``checkpoint.pt``.
-        resume: go on from ``checkpoint.pt``.
+        resume: continue from ``checkpoint.pt``.
         validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
         stateful: what else a resumed run must find as it was, each with ``state_dict`` and ``load_state_dict``.
         stop: called with the mean of each figure over an epoch; true ends the training there.
@@ -72,86 +80,191 @@ def train(
 
     Raises:
         FileNotFoundError: nothing to resume from.
-        ValueError: the checkpoint is of another schedule.
+        ValueError: the checkpoint is damaged or was made with other settings.
         FloatingPointError: the loss is not finite.
     """
     from tqdm import tqdm
 
-    optimizer = schedule.optimizer(
-        [{"params": list(parameters), "lr": rate} for parameters, rate in rates],
-        weight_decay=schedule.weight_decay,
-    )
-    total = schedule.epochs * schedule.steps_per_epoch
-    decline = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step))
-    average = copy.deepcopy(network).requires_grad_(False) if schedule.average else network
-    kept = (network, average, optimizer, decline, *stateful)
-    checkpoint, start = out / "checkpoint.pt", 0
-    if resume:
-        start = _restore(checkpoint, schedule, *kept)
-        log.info("resumed at step %d of %d", start, total)
+    parameters = [{"params": list(members), "lr": rate} for members, rate in rates]
+    optimizer = schedule.optimizer(parameters, weight_decay=schedule.weight_decay)
+    decline = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.factor)
+    averaged = average_of(network, schedule.average) if schedule.average else None
+    average = network if averaged is None else cast("N", averaged.module)
+    checkpoint = Checkpoint(out / "checkpoint.pt", schedule, [network, average, optimizer, decline, *stateful])
 
-    bar = tqdm(total=total, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
+    start, stopped = checkpoint.restore() if resume else (0, False)
+    if resume:
+        log.info("resumed at step %d of %d", start, schedule.steps)
+    if averaged is not None:
+        averaged.n_averaged.fill_(start + 1)  # the network that training starts from counts as the first
+    network.train()
+
+    bar = tqdm(total=schedule.steps, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
     means: Counter[str] = Counter()  # of the figures, over the epoch
-    for step in range(start, total):
-        torch.manual_seed((schedule.seed * total + step) * ranks.world + ranks.rank)  # dropout's numbers
+    for step in range(start, start if stopped else schedule.steps):
+        torch.manual_seed((schedule.seed * schedule.steps + step) * ranks.world + ranks.rank)  # of dropout
         loss, figures = batch_loss(network, np.random.default_rng([schedule.seed, step]), ranks)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        ranks.sum_gradients(network)
-        optimizer.step()
+        take_step(network, loss, optimizer, step, ranks)
         decline.step()
-        decay = min(schedule.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for mean, now in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)  # nothing happens where they are the same
+        if averaged is not None:
+            averaged.update_parameters(network)
+
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         if (step + 1) % 20 == 0:
-            parts = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
-            log.info("step %d loss %.4f %s", step + 1, loss.item(), parts)
+            log.info("step %d loss %.4f %s", step + 1, loss.item(), listed(figures))
         for name, value in figures.items():
             means[name] += value / schedule.steps_per_epoch  # type: ignore[assignment]
         if (step + 1) % schedule.steps_per_epoch:
             continue
+
+        epoch = (step + 1) // schedule.steps_per_epoch
+        stopped = stop is not None and stop(means)
         if ranks.rank == 0:
             if validate is not None:
-                parts = " ".join(f"{name} {value:.4f}" for name, value in validate(average).items())
-                log.info("epoch %d of %d: %s", (step + 1) // schedule.steps_per_epoch, schedule.epochs, parts)
-            _save(checkpoint, schedule, step + 1, *kept)
-        if stop is not None and stop(means):
-            log.info("stopped after epoch %d", (step + 1) // schedule.steps_per_epoch)
+                log.info("epoch %d of %d: %s", epoch, schedule.epochs, listed(validate(average.eval())))
+                network.train()
+            checkpoint.save(step + 1, stopped)
+        if stopped:
+            log.info("stopped after epoch %d", epoch)
             break
         means.clear()
+
     bar.close()
     ranks.barrier()
-    return average
+    return average.eval()
 
 
-def _save(path: Path, schedule: Schedule, step: int, *stateful: Any) -> None:
-    new = path.with_suffix(".new")
-    torch.save({"schedule": vars(schedule), "step": step, "states": [each.state_dict() for each in stateful]}, new)
-    new.replace(path)  # a run killed here leaves the old checkpoint whole
+def average_of(network: N, decay: float) -> AveragedModel:
+    """Return a running average of a network's parameters and buffers, such as a batch norm's statistics."""
+
+    def mixed(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+        if not average.is_floating_point():  # how many batches a batch norm has seen
+            return now
+        steps = int(count)  # a young average forgets its start faster
+        return average.lerp(now, 1 - min(decay, steps / (steps + 9)))
+
+    averaged = AveragedModel(network, avg_fn=mixed, use_buffers=True)
+    averaged.requires_grad_(False).eval()
+    return averaged
 
 
-def _restore(path: Path, schedule: Schedule, *stateful: Any) -> int:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; there is nothing to resume, start without --resume")
-    saved = torch.load(path, weights_only=True, map_location="cpu")
-    if saved["schedule"] != vars(schedule):
-        raise ValueError(f"{path} is of another run ({saved['schedule']}); resume with the same settings or start anew")
-    for each, state in zip(stateful, saved["states"], strict=True):
-        each.load_state_dict(state)
-    return int(saved["step"])
+def take_step(network: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, step: int, ranks: Ranks) -> None:
+    """Change the weights along the whole batch's gradient.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    ranks.sum_gradients(network)
+    ranks.average_statistics(network)
+    optimizer.step()
+
+
+def listed(figures: Mapping[str, float]) -> str:
+    """Return figures as a line of the log has them."""
+    return " ".join(f"{name} {value:.4f}" for name, value in figures.items())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file with all that a resumed run needs."""
+
+    path: Path
+    schedule: Schedule
+    stateful: Sequence[Any]
+
+    def save(self, step: int, stopped: bool) -> None:
+        """Write the states after a step.
+
+        Raises:
+            OSError: the file cannot be written; the one before it stays.
+        """
+        states = [each.state_dict() for each in self.stateful]
+        with replacing(self.path) as new:
+            torch.save({"schedule": asdict(self.schedule), "step": step, "stopped": stopped, "states": states}, new)
+
+    def restore(self) -> tuple[int, bool]:
+        """Load the states; return the step they are of, and whether training had stopped there.
+
+        Raises:
+            FileNotFoundError: there is no file.
+            ValueError: it is damaged, or was made with other settings.
+        """
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path} does not exist; there is nothing to resume, start without --resume")
+        remedy = "start anew without --resume, in another --out if this one matters"
+        try:
+            saved = torch.load(self.path, weights_only=True, map_location="cpu")
+            before, step, stopped, states = (saved[key] for key in ("schedule", "step", "stopped", "states"))
+        except Exception as error:  # zip, pickle and torch each raise errors of their own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{self.path} is damaged ({reason}); {remedy}") from error
+
+        changes = differences(before, asdict(self.schedule))
+        if changes:
+            raise ValueError(
+                f"{self.path} was made with other settings: {'; '.join(changes[:5])}. Resume with the same ones, or "
+                f"{remedy}"
+            )
+        try:
+            for each, state in zip(self.stateful, states, strict=True):
+                each.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.path} is of another version of this recipe; {remedy}") from error
+        return int(step), bool(stopped)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what two nested mappings do not share, as "key: value before, not value now"."""
+    found = []
+    for key in [*before, *(key for key in now if key not in before)]:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new)
+        elif old != new:
+            found.append(f"{key}: {old}, not {new}")
+    return found
+
+
+class _FileHandler(logging.FileHandler):
+    """A log whose errors, such as a full disk, end the run instead of printing a traceback for each line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Raise the error with the file's name."""
+        error = sys.exc_info()[1]
+        raise OSError(f"{self.baseFilename} cannot be written ({error}); make room and allow writing there") from error
 
 
 def start_log(out: Path, ranks: Ranks) -> None:
-    """Write the log to ``out/train.log`` (rank 0 alone) and warnings to the terminal."""
+    """Write the log to ``out/train.log``, on rank 0 alone."""
     out.mkdir(parents=True, exist_ok=True)
     log.setLevel(logging.INFO)
+    for handler in log.handlers:
+        handler.close()
     log.handlers.clear()
     if ranks.rank == 0:
-        handler = logging.FileHandler(out / "train.log")
+        handler = _FileHandler(out / "train.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
+
+
+def check_numbers(recipe: Any, positive: Sequence[str] = ()) -> None:
+    """Check that a recipe's numbers can be trained with.
+
+    Args:
+        recipe: a dataclass.
+        positive: the numbers that must be above 0.
+
+    Raises:
+        ValueError: one is negative or not finite, or one of ``positive`` is 0.
+    """
+    for name, value in vars(recipe).items():
+        if isinstance(value, (bool, str, tuple)):
+            continue
+        low = "above 0" if name in positive else "of at least 0"
+        if not math.isfinite(value) or value < 0 or (name in positive and value == 0):
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; give a number {low}")

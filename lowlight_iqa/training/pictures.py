@@ -1,4 +1,4 @@
-"""What the recipes share: the trunk to start from, pictures in memory, crops, and agreement with people."""
+"""What the recipes share: the trunk to start from, pictures in memory, crops, and agreement with people's scores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..backbones import CompactTrunk, load_imagenet
-from ..data.biq2021 import Rated
+from ..data import Rated
 from ..evaluation.correlation import plcc, srcc
 from ..functional.resize import SHORT_SIDE, reduce
 from ..images import read_image
@@ -20,7 +21,7 @@ from .degradations import to_uint8
 
 
 def starting_trunk(name: str, initial: str) -> CompactTrunk:
-    """A trunk to train on from: of ImageNet, or of trained metrics.
+    """Return a trunk to train on from: of ImageNet, or of trained metrics.
 
     Args:
         name: "lite0", "lite1" or "lite2".
@@ -30,9 +31,11 @@ def starting_trunk(name: str, initial: str) -> CompactTrunk:
 
     Raises:
         ValueError: there is no such metric; it has no compact trunk, or another one.
+        ModuleNotFoundError: the package with the ImageNet weights is not installed.
     """
     if not initial:
         return load_imagenet(name)
+
     trunk, *others = (_trunk_of(name, source) for source in initial.split(","))
     for parameters in zip(trunk.parameters(), *(other.parameters() for other in others), strict=True):
         parameters[0].data = torch.stack(parameters).mean(0)
@@ -40,13 +43,15 @@ def starting_trunk(name: str, initial: str) -> CompactTrunk:
 
 
 def _trunk_of(name: str, source: str) -> CompactTrunk:
+    """Return the trunk of a bundled metric, or of one in a directory."""
     config = Path(source) / "config.json"
     if config.is_file():
         metric = create_metric(json.loads(config.read_text())["card"]["name"], weights=source)
     else:
         metric = create_metric(source)
+
     network = getattr(metric, "network", None)
-    trunk = getattr(getattr(network, "tower", network), "trunk", None)  # a bmqa has it one step deeper
+    trunk = getattr(getattr(network, "tower", network), "trunk", None)  # bmqa's trunk is inside its tower
     if not isinstance(trunk, CompactTrunk):
         raise ValueError(f"{source} has no compact trunk to start from; give leiq, iaca or bmqa")
     if trunk.name != name:
@@ -57,25 +62,39 @@ def _trunk_of(name: str, source: str) -> CompactTrunk:
 
 
 class Album:
-    """Pictures by path, decoded once and kept as bytes."""
+    """Decoded pictures by path, as bytes; those that fit into memory are cached.
 
-    def __init__(self) -> None:
-        self._kept: dict[Path, np.ndarray] = {}
+    Args:
+        limit: bytes to cache; pictures beyond it are decoded each time.
+    """
+
+    def __init__(self, limit: int = 4 << 30) -> None:
+        self._cached: dict[Path, np.ndarray] = {}
+        self._free = limit
 
     def __call__(self, path: Path) -> np.ndarray:
-        """(H, W, 3) bytes, the shorter side at most ``SHORT_SIDE``."""
-        if path not in self._kept:
-            self._kept[path] = to_uint8(reduce(read_image(path)[None], SHORT_SIDE)[0])
-        return self._kept[path]
+        """Return a picture (H, W, 3), the shorter side at most ``SHORT_SIDE``."""
+        if path in self._cached:
+            return self._cached[path]
+
+        picture = to_uint8(reduce(read_image(path)[None], SHORT_SIDE)[0])
+        if picture.nbytes <= self._free:
+            self._cached[path] = picture
+            self._free -= picture.nbytes
+        return picture
+
+    def tensor(self, path: Path) -> Tensor:
+        """Return a picture (1, 3, H, W) in [0, 1]."""
+        return to_tensor([self(path)])
 
 
 def to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Bytes (H, W, 3) of one size to a batch (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+    """Return bytes (H, W, 3) of one size as a batch (N, 3, H, W) in [0, 1]."""
+    return rearrange(torch.from_numpy(np.stack(pictures)), "n h w c -> n c h w").float() / 255
 
 
 def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """A crop of at most ``size`` on a side, mirrored half of the time: neither changes the quality."""
+    """Return a crop of at most ``size`` on a side, mirrored half of the time: neither changes the quality."""
     height, width = picture.shape[:2]
     top, left = (int(rng.integers(0, max(0, side - size) + 1)) for side in (height, width))
     cut = picture[top : top + size, left : left + size]
@@ -83,7 +102,7 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
 
 
 def agreement(scores: np.ndarray, rated: Sequence[Rated]) -> dict[str, float]:
-    """SRCC and PLCC (raw) of scores with people's, and the SRCC of the dark and of the bright pictures alone."""
+    """Return SRCC and raw PLCC of scores with people's, and the SRCC of the dark and of the bright pictures alone."""
     mos = np.array([item.mos for item in rated])
     dark = np.array([item.dark for item in rated])
     figures = {"srcc": srcc(scores, mos), "plcc": plcc(scores, mos)}

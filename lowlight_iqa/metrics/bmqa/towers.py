@@ -142,6 +142,10 @@ class TimmTower(nn.Module):
         self.register_buffer("mean", torch.tensor(cfg["mean"])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(cfg["std"])[:, None, None], persistent=False)
 
+    def train(self, mode: bool = True) -> TimmTower:
+        """Stay in evaluation mode where every parameter is frozen: batch norms then keep the statistics they have."""
+        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1 + GRID^2, width) of pictures (N, 3, H, W)."""
         x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)

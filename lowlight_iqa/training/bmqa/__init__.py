@@ -1,5 +1,6 @@
 """The recipe of ``bmqa``, in four stages."""
 
-from .train import STAGES, Recipe, train_bmqa
+from .recipe import STAGES, Recipe
+from .train import train_bmqa
 
 __all__ = ["STAGES", "Recipe", "train_bmqa"]

@@ -1,5 +1,6 @@
 """The recipe of ``leiq``."""
 
-from .train import Recipe, train_leiq
+from .recipe import Recipe
+from .train import train_leiq
 
 __all__ = ["Recipe", "train_leiq"]

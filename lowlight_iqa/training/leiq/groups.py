@@ -1,0 +1,202 @@
+"""Training and validation data of ``leiq``: rated pictures, and groups of degraded ones that are made of the clean."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ...attributes import ATTRIBUTES
+from ...distributed import Ranks
+from ..degradations import HALF, RAMPS, degrade, is_typical, mixture
+from ..loop import log
+from ..losses import order_loss, plcc_loss
+from ..pictures import Album, random_crop
+from ..ratings import Ratings, read_ratings
+from ..storage import replacing
+from .recipe import Recipe
+
+LEVELS = 6  # pictures of a group: the clean one and five degraded ones
+# By how much of the rated batch's deviation the next picture of a group must score lower. Where people may like the
+# first steps of a ramp or not notice them, its order is asked for without a margin.
+FULL_MARGIN = 0.4
+MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate": 0.0, "desaturate": 0.0}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Degraded pictures of one clean picture."""
+
+    kind: str  # name of a ramp, or "mixture"
+    pictures: np.ndarray  # (LEVELS, H, W, 3) bytes, the clean one first
+    targets: np.ndarray  # (LEVELS, 6) on 1..5
+
+
+@dataclass(frozen=True)
+class Material:
+    """Training and validation data of a run."""
+
+    ratings: Ratings
+    chance: np.ndarray  # of drawing each training picture; sums to 1
+    groups: list[Group]
+    val_groups: list[Group]  # made from held-out pictures
+    origin: str  # hash of what ``groups`` were made of
+    album: Album
+
+
+def gather_material(data: Path, out: Path, recipe: Recipe, clean: Sequence[Path], ranks: Ranks) -> Material:
+    """Read the rated pictures and make the degraded ones.
+
+    Raises:
+        FileNotFoundError: the data set is not complete.
+        ValueError: too few pictures; none of them counts as clean.
+    """
+    album = Album()
+    ratings = read_ratings(recipe.dataset, data, album, least=recipe.rated, batch_option="--rated")
+
+    least = ratings.at_quantile_of(recipe.clean_mos)
+    sources = [
+        [item.path for item in part if item.mos > least and is_typical(album.tensor(item.path)[0])]
+        for part in (ratings.train, ratings.val)
+    ]
+    sources[0] += clean
+    for name, paths in zip(("training", "validation"), sources, strict=True):
+        if not paths:
+            raise ValueError(
+                f"no {name} picture counts as clean (score above {least:.2f} of 1, well exposed, colored); "
+                "lower --clean-mos or give more rated pictures"
+            )
+
+    size, counts = recipe.degraded_crop, (recipe.degraded, max(8, recipe.degraded // 8))
+    made = [
+        cached_groups(out / f"{name}.npz", paths, count, size, recipe.seed + offset, album, ranks)
+        for offset, (name, paths, count) in enumerate(zip(("degraded", "held_out"), sources, counts, strict=True))
+    ]
+    (groups, origin), (val_groups, _) = made
+    return Material(ratings, chances(ratings, recipe.bright), groups, val_groups, origin, album)
+
+
+def chances(ratings: Ratings, bright: float) -> np.ndarray:
+    """Return the chance of drawing each training picture, ``bright`` of those that are not dark together."""
+    chance = np.array([1 - bright if item.dark else bright for item in ratings.train])
+    for kind in (True, False):
+        members = np.array([item.dark == kind for item in ratings.train])
+        chance[members] /= max(1, members.sum())
+    chance /= chance.sum()
+    return chance
+
+
+def make_groups(clean: Sequence[Path], count: int, size: int, seed: int, album: Album) -> Iterable[Group]:
+    """Make groups of degraded crops; two of three are mixtures, the third is a ramp, each kind in turn."""
+    kinds = list(RAMPS)
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        crop = random_crop(album(clean[int(rng.integers(len(clean)))]), size, rng)
+        kind = kinds[index // 3 % len(kinds)] if index % 3 == 2 else "mixture"
+        ways = list(RAMPS[kind]) if kind in RAMPS else [mixture(rng) for _ in range(LEVELS - 1)]
+        # No camera is without noise, and a target that is the same for most pictures could not be ranked.
+        ways = [replace(how, noise=max(how.noise, rng.uniform(0.01, 0.08))) for how in ways]
+
+        source = rearrange(torch.from_numpy(np.ascontiguousarray(crop)), "h w c -> c h w").float() / 255
+        made = [degrade(source, how, rng) for how in ways]
+        yield Group(
+            kind,
+            np.stack([crop, *(picture for picture, _ in made)]),
+            np.array([[5.0] * len(ATTRIBUTES), *(targets for _, targets in made)], np.float32),
+        )
+
+
+def cached_groups(
+    path: Path, clean: Sequence[Path], count: int, size: int, seed: int, album: Album, ranks: Ranks
+) -> tuple[list[Group], str]:
+    """Return ``make_groups`` of these arguments and a hash of their origin.
+
+    They are read from a file if it holds just them; else they are made and written there, so that a resumed run and
+    other processes need not make them again.
+    """
+    from tqdm import tqdm
+
+    origin = origin_of(clean, count, size, seed)
+    groups = read_groups(path, origin)
+    ranks.barrier()  # all have looked before one writes
+    if groups is not None:
+        return groups, origin
+
+    if ranks.rank == 0:
+        bar = tqdm(
+            make_groups(clean, count, size, seed, album), total=count, unit="group", desc=path.stem, disable=None
+        )
+        write_groups(path, list(bar), origin)
+    ranks.barrier()
+    made = read_groups(path, origin)
+    if made is None:
+        raise ValueError(f"{path} changed while it was read; does another run use this folder? give each its own --out")
+    return made, origin
+
+
+def origin_of(clean: Sequence[Path], count: int, size: int, seed: int) -> str:
+    """Return a hash of all that ``make_groups`` makes groups of: its arguments, the files and the degradations."""
+    files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in clean]
+    facts = [files, count, size, seed, LEVELS, HALF, repr(RAMPS)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def read_groups(path: Path, origin: str) -> list[Group] | None:
+    """Return the groups of a file; None if there is none, or it is damaged or of another origin."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as file:
+            found, kinds, pictures, targets = (file[name] for name in ("origin", "kinds", "pictures", "targets"))
+    except Exception as error:  # zip, zlib and numpy each raise errors of their own
+        log.info("%s is damaged (%s) and made again", path, error)
+        return None
+    if str(found) != origin:
+        log.info("%s was made of other pictures or numbers and is made again", path)
+        return None
+    return [Group(str(kind), *arrays) for kind, *arrays in zip(kinds, pictures, targets, strict=True)]
+
+
+def write_groups(path: Path, groups: Sequence[Group], origin: str) -> None:
+    """Write groups for ``read_groups``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replacing(path) as new, new.open("wb") as file:
+        np.savez(
+            file,
+            origin=np.array(origin),
+            kinds=np.array([group.kind for group in groups]),
+            pictures=np.stack([group.pictures for group in groups]),
+            targets=np.stack([group.targets for group in groups]),
+        )
+
+
+def group_loss(
+    groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor, spread: Tensor, order: float = 1.0
+) -> Tensor:
+    """Return attribute PLCC losses and the MOS head's order loss of whole groups; outputs in the groups' order.
+
+    Args:
+        groups: G groups.
+        raw: outputs of the heads, (G * LEVELS,) each.
+        targets: (G * LEVELS, 6).
+        spread: deviation of the MOS outputs on rated pictures, to give the margin its unit.
+        order: weight of the order loss.
+    """
+    loss = torch.stack([plcc_loss(raw[name], targets[:, index]) for index, name in enumerate(ATTRIBUTES)]).sum()
+    scores = rearrange(raw["mos"], "(group level) -> group level", level=LEVELS) / spread
+    for group, row in zip(groups, scores, strict=True):
+        margin = MARGIN.get(group.kind, FULL_MARGIN)
+        if group.kind == "mixture":  # mixtures have no order among themselves: each is below the clean one
+            row = torch.stack([row[:1].expand(LEVELS - 1), row[1:]], 1)
+        loss = loss + order * order_loss(row, margin) / len(groups)
+    return loss

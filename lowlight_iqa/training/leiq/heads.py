@@ -1,0 +1,176 @@
+"""The heads of ``leiq`` in closed form: where they start from, and the exposure ladder that they end with.
+
+A head is linear in the trunk's pooled statistics, so both are convex problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ...attributes import ATTRIBUTES
+from ...data import Rated
+from ...metrics.leiq import LeiqNetwork
+from ..degradations import Degradation, render
+from ..loop import log
+from ..pictures import Album, to_tensor
+from .groups import Material
+from .recipe import Recipe
+
+# Down to almost black: without the last two steps, black pictures scored above dark ones.
+LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32, -6.0, -8.5))
+
+
+@torch.no_grad()
+def statistics(network: LeiqNetwork, pictures: Iterable[Tensor], total: int, frozen: int = 0) -> Tensor:
+    """Return the trunk's pooled statistics of batches of pictures, a row each; ``frozen`` stages as in training."""
+    from tqdm import tqdm
+
+    bar = tqdm(pictures, total=total, desc="features", disable=None)
+    return torch.cat([network.statistics(batch.to(network.center.device), frozen) for batch in bar])
+
+
+def of_pictures(network: LeiqNetwork, items: Sequence[Rated], album: Album, frozen: int = 0) -> Tensor:
+    """Return the statistics of whole rated pictures, (N, F)."""
+    return statistics(network, (album.tensor(item.path) for item in items), len(items), frozen)
+
+
+def standardized(network: LeiqNetwork, rows: Tensor) -> np.ndarray:
+    """Return statistics as the heads take them, in float64."""
+    values: np.ndarray = ((rows - network.center) / network.scale).double().cpu().numpy()
+    return values
+
+
+def layers_of(network: LeiqNetwork, task: str) -> tuple[nn.Linear, nn.Linear]:
+    """Return the two linear layers of a head."""
+    first, second = (layer for layer in network.heads[task].children() if isinstance(layer, nn.Linear))
+    return first, second
+
+
+def direction_of(network: LeiqNetwork, task: str) -> np.ndarray:
+    """Return a head as one linear map of the statistics: both layers multiplied, float64."""
+    first, second = layers_of(network, task)
+    values: np.ndarray = (second.weight @ first.weight)[0].double().detach().cpu().numpy()
+    return values
+
+
+@torch.no_grad()
+def adjust_head(network: LeiqNetwork, task: str, change: np.ndarray) -> None:
+    """Add ``change`` to the linear map that a head is, by the smallest change of its first layer."""
+    first, second = layers_of(network, task)
+    share = second.weight[0] / second.weight.square().sum()
+    first.weight += torch.outer(share, torch.from_numpy(change).to(share))
+
+
+# Where the heads start from
+
+
+@torch.no_grad()
+def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
+    """Standardize the pooled features and start every head at the ridge regression on the untrained trunk's.
+
+    A head that starts at random first pulls the trunk to where it happens to be (Kumar et al., ICLR 2022).
+    """
+    train, groups = material.ratings.train, material.groups
+    # In bfloat16, as good as float32 for a start; with no epochs to follow the heads are final.
+    frozen = len(network.trunk.stages) if recipe.epochs else 0
+    of_rated = of_pictures(network, train, material.album, frozen)
+    of_groups = statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups), frozen)
+    both = torch.cat([of_rated, of_groups])
+    network.center.copy_(both.mean(0))
+    network.scale.copy_(both.std(0) + 1e-4)
+
+    x = standardized(network, of_rated)
+    set_head(network, "mos", ridge(x, material.ratings.scores, material.chance * len(train), recipe.ridge))
+    x = standardized(network, of_groups)
+    targets = np.concatenate([group.targets for group in groups])
+    for index, name in enumerate(ATTRIBUTES):
+        set_head(network, name, ridge(x, targets[:, index], np.ones(len(targets)), recipe.ridge))
+
+
+def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, strength: float) -> np.ndarray:
+    """Return the weighted ridge regression (F,) of standardized labels y (N,) on centered features x (N, F)."""
+    x = x - np.average(x, 0, weight)
+    y = (y - np.average(y, weights=weight)) / y.std()
+    weighted = x.T * weight
+    solution: np.ndarray = np.linalg.solve(weighted @ x + strength * np.eye(x.shape[1]), weighted @ y)
+    return solution
+
+
+def set_head(network: LeiqNetwork, task: str, solution: np.ndarray) -> None:
+    """Make a head the linear map ``solution`` (F,), beside small random weights that training can use."""
+    first, second = layers_of(network, task)
+    for layer in (first, second):
+        nn.init.normal_(layer.weight, std=0.02 / layer.in_features**0.5)
+        nn.init.zeros_(layer.bias)
+    first.weight[0] = torch.from_numpy(solution).to(first.weight)
+    second.weight[0, 0] = 1.0
+
+
+# The exposure ladder
+
+
+@torch.no_grad()
+def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
+    """Adjust the MOS head, and nothing else, until the score falls with exposure on well-exposed training pictures.
+
+    In training an exposure ramp is one group among many and its first step, half the light, is often out of order.
+    """
+    lit = well_exposed(material, recipe)
+    if not lit:
+        return
+
+    pictures = (material.album.tensor(item.path)[0] for item in lit)
+    renderings = (torch.stack([render(picture, step) for step in LADDER]) for picture in pictures)
+    ladders = standardized(network, statistics(network, renderings, len(lit)))
+    ladders = rearrange(ladders, "(picture step) f -> picture step f", step=len(LADDER))
+    # All of them: were they fewer than the statistics, a change could leave them as they are and move others.
+    rated = standardized(network, of_pictures(network, material.ratings.train, material.album))
+
+    before = direction_of(network, "mos")
+    spread = (rated @ before).std()
+    rated = (rated - rated.mean(0)) / spread
+    steps = (ladders[:, :-1] - ladders[:, 1:]) / spread
+    steps = rearrange(steps, "picture step f -> (picture step) f")
+    change = ladder_change(before, steps, rated, recipe)
+
+    shares = [(steps @ head).reshape(len(lit), -1).min(1) > 0 for head in (before, before + change)]
+    log.info("exposure ladders in order: %.3f, before %.3f", shares[1].mean(), shares[0].mean())
+    adjust_head(network, "mos", change)
+
+
+def well_exposed(material: Material, recipe: Recipe) -> list[Rated]:
+    """Return a random choice of training pictures that are well exposed and that people liked."""
+    rng = np.random.default_rng([recipe.seed, 2])
+    least = material.ratings.at_quantile_of(recipe.ladder_mos)
+    lit = [item for item in material.ratings.train if 80 < item.mean_luma < 170 and item.mos >= least]
+    return [lit[i] for i in rng.permutation(len(lit))[: recipe.ladders]]
+
+
+def ladder_change(head: np.ndarray, steps: np.ndarray, rated: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Return the change d (F,) of a head that puts ladders in order at little cost.
+
+    It is the minimum of a convex sum: squared hinges of the ladders' steps, how far d moves the scores of rated
+    pictures, and the size of d.
+
+    Args:
+        head: (F,).
+        steps: differences of the statistics from one rung to the next darker one, (S, F).
+        rated: statistics of rated pictures, (N, F), centered; both in deviations of the head's scores of these.
+        recipe: margin and weights.
+    """
+    keep = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(head))
+    change = np.zeros_like(head)
+    for _ in range(20):  # Newton's steps on the piecewise quadratic
+        missing = recipe.ladder_margin - steps @ (head + change)
+        active = steps[missing > 0]
+        wanted = recipe.ladder_margin - active @ head
+        last = change
+        change = np.linalg.solve(active.T @ active / len(steps) + keep, active.T @ wanted / len(steps))
+        if np.allclose(last, change, atol=1e-9):
+            break
+    return change

@@ -1,0 +1,49 @@
+"""Every number of the training of ``leiq``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..loop import check_numbers
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number of the training; the defaults are the first run of those that docs/leiq.md lists.
+
+    Raises:
+        ValueError: a number that cannot be trained with.
+    """
+
+    dataset: str = "biq2021"  # any of ``ratings.DATASETS``
+    backbone: str = "lite2"
+    hidden: int = 128
+    initial: str = ""  # whose trunk to start from, see ``starting_trunk``; else ImageNet's
+    frozen: int = 0  # leading stages of the trunk that keep the weights they start with
+    epochs: int = 6  # 0 keeps the trunk and the heads they start with
+    rated: int = 24  # rated pictures of a step
+    crop: int = 320  # their random crop
+    bright: float = 0.3  # share of them that is not dark; the list holds mostly dark ones, the world does not
+    groups: int = 3  # groups of degraded pictures of a step
+    degraded: int = 1200  # groups made beforehand
+    degraded_crop: int = 256
+    order: float = 1.0  # weight of the order of degraded pictures
+    clean_mos: float = 0.55  # a picture above it counts as clean; of another data set, above the same quantile
+    dropout: float = 0.2  # of the pooled features
+    ridge: float = 1000.0  # strength of the ridge regression that the heads start from
+    trunk_rate: float = 1.5e-4
+    head_rate: float = 1e-4
+    ladders: int = 1000  # well-exposed pictures whose falling exposure adjusts the MOS head in the end
+    ladder_mos: float = 0.5  # that people liked at least so much; how bad pictures are ordered matters less
+    ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
+    ladder_keep: float = 0.1  # weight of those scores' change
+    ladder_ridge: float = 0.03
+    weight_decay: float = 0.05
+    warmup: int = 100  # steps
+    average: float = 0.99  # decay of the averaged weights, the ones that are saved
+    rated_epochs: int = 0  # of a second part, on rated pictures alone
+    rated_rate: float = 1e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, positive=("hidden", "rated", "crop", "groups", "degraded", "degraded_crop"))

@@ -207,8 +207,8 @@ class Checkpoint:
         changes = differences(before, asdict(self.schedule))
         if changes:
             raise ValueError(
-                f"{self.path} was made with other settings: {'; '.join(changes[:5])}. Resume with the same ones, or "
-                f"{remedy}"
+                f"{self.path} was made with other settings ({', '.join(changes[:5])}); "
+                f"resume with the same settings, or {remedy}"
             )
         try:
             for each, state in zip(self.stateful, states, strict=True):

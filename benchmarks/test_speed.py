@@ -289,8 +289,8 @@ def leiq_metric(name: str) -> tuple[Any, str]:
 
     from lowlight_iqa import WeightsNotFound, create_metric
     from lowlight_iqa.backbones import siglip_tower
-    from lowlight_iqa.metrics.leiq_authors import TOWERS, LeiqSiglip
-    from lowlight_iqa.registry import find
+    from lowlight_iqa.metrics.leiq_authors import TOWERS, LeiqSiglip, SiglipNetwork
+    from lowlight_iqa.registry import get_card
 
     try:
         return create_metric(name), "The authors' weights"
@@ -299,10 +299,10 @@ def leiq_metric(name: str) -> tuple[Any, str]:
     sys.path.insert(0, str(ROOT / "tests"))
     from support.standin import fill
 
-    card = find(name)[1]
+    card = get_card(name)
     shapes = {
         key: tuple(value.shape)
-        for key, value in LeiqSiglip.from_tower(card, siglip_tower(TOWERS[name][0])).state_dict().items()
+        for key, value in SiglipNetwork(name, siglip_tower(TOWERS[name][0])).state_dict().items()
         if "trunk" in key or "heads" in key or "quality" in key
     }
     mat = loadmat(ROOT / "tests" / f"leiq_{'single' if name == 'leiq-b16' else 'multi'}_task.mat")
@@ -363,8 +363,10 @@ def compare_leiq(
     def theirs() -> Any:
         scores = []
         for part in levels.split(batch):
-            seen = torch.cat([middle(resize_8_bit(one[None]), metric.side) for one in part])
-            scores.append(logistic(metric.outputs(seen.to(device))["mos"], metric.mappings["mos"]))
+            seen = torch.cat([middle(resize_8_bit(one[None]), metric.network.side) for one in part])
+            scores.append(
+                logistic(metric.network.outputs(seen.to(device), metric.half_precision)["mos"], metric.mappings["mos"])
+            )
         return torch.cat(scores)
 
     @torch.inference_mode()
@@ -374,7 +376,7 @@ def compare_leiq(
     expected, slow = theirs(), seconds(device, theirs, passes)
     metric.half_precision = getattr(torch, half)
     if compiled:
-        metric.feature_extraction["trunk"].blocks.compile()
+        metric.network.feature_extraction["trunk"].blocks.compile()
     found, fast = ours(), seconds(device, ours, passes)
     top = ceiling(device, 1024 if device == "cpu" else 8192, passes)
     return {

@@ -6,13 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union, cast
 
 import torch
 from torch import Tensor, nn
 
 from .card import Card
 from .images import Picture, check_batch, read_image
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .weights.files import Loaded
 
 Pictures: TypeAlias = Union[Picture, "Sequence[Picture]"]
 GROUP = 16  # pictures of one size that a list is scored by at a time
@@ -33,9 +38,12 @@ class Assessment:
 class Metric(nn.Module, ABC):
     """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
-    A subclass implements ``score_batch`` and keeps the contract that tests/test_contract.py derives from the
+    A subclass is built from its card and, where it has one, its network or parameters. It implements ``score_batch``
+    and, if it has weights, ``from_weights``; it keeps the contract that tests/test_contract.py derives from the
     registry. Parameters are frozen and the module stays in evaluation mode whatever its parent does.
     """
+
+    options: ClassVar[tuple[str, ...]] = ()  # names of what create_metric passes on to from_weights or the constructor
 
     uncalibrated: frozenset[str] = frozenset()  # those attributes of explain_batch that are on no known scale
 
@@ -45,6 +53,32 @@ class Metric(nn.Module, ABC):
         self._anchor: Tensor
         self.register_buffer("_anchor", torch.zeros(()), persistent=False)  # where .to(device) has put the metric
 
+    @classmethod
+    def from_weights(cls, loaded: Loaded, **options: Any) -> Self:
+        """Build the metric from weights that were read; a metric with weights overrides this.
+
+        Raises:
+            ValueError: weights of another architecture, or a metric that has none.
+        """
+        raise ValueError(f"{loaded.card.name} has no weights to load; leave weights out")
+
+    @classmethod
+    def from_source(cls, card: Card, source: str | Path | None = None, **options: Any) -> Metric:
+        """Build what ``create_metric(card.name, weights=source, **options)`` returns.
+
+        Raises:
+            ValueError: weights for a metric that has none, or weights that do not fit.
+            WeightsNotFound: the weights are not at hand.
+        """
+        has_weights = cls.from_weights.__func__ is not Metric.from_weights.__func__  # type: ignore[attr-defined]
+        if has_weights:
+            from .weights.files import load
+
+            return cls.from_weights(load(card, source), **options)
+        if source is not None:
+            raise ValueError(f"{card.name} has no weights to load; leave weights out")
+        return cls(card, **options)
+
     @abstractmethod
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,) of checked pictures (N, 3, H, W), float32 or float64, RGB in [0, 1]."""
@@ -53,18 +87,32 @@ class Metric(nn.Module, ABC):
         """Scores (N,), attributes {name: (N,)} and maps (N, H, W) or None, for ``assess``."""
         return self.score_batch(x), {}, None
 
-    def prepare(self, picture: Tensor) -> Tensor:
-        """What is scored of a picture (3, H, W) that was read from a file, a PIL image or an array: all of it.
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Turn decoded pixels (3, H, W) in [0, 1] into the metric's checked input (3, h, w).
 
-        A metric whose reference implementation works on 8-bit pictures does so here. A caller's tensors are scored as
-        they are.
+        Files, PIL images and arrays all come this way: for ``metric(path)``, the command line, ``evaluate`` and the
+        validation of a training. Tensors that a caller gives to the metric are scored as they are. A metric whose
+        reference implementation works on 8-bit pictures rounds here.
+
+        Raises:
+            TypeError, ValueError: unusable pixels; the message names the value and the remedy.
         """
-        return picture
+        return check_batch(pixels, self.card.min_size, pixels.device)[0]
 
     @property
     def device(self) -> torch.device:
         """Where the metric computes."""
         return self._anchor.device
+
+    def weight_module(self) -> nn.Module:
+        """Return the module whose state dict a weights file holds: the metric, or its network alone."""
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return the tensors that ``save_pretrained`` writes."""
+        module = self.weight_module()
+        found: dict[str, Any] = super().state_dict(*args, **kwargs) if module is self else module.state_dict()
+        return found
 
     def train(self, mode: bool = True) -> Metric:
         """Stay in evaluation mode: a loss network must not change because its parent trains."""
@@ -133,7 +181,7 @@ class Metric(nn.Module, ABC):
                 raise ValueError(f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}")
             x = picture
         else:
-            x = self.prepare(read_image(picture)).to(self.device)
+            x = self.preprocess(read_image(picture)).to(self.device)
         return check_batch(x, self.card.min_size, self.device)
 
     def loss(self, img: Pictures, reference: Pictures | None = None) -> Tensor:

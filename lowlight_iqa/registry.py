@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,8 +61,27 @@ def list_metrics(*, learned: bool | None = None, commercial: bool | None = None)
     )
 
 
-def find(name: str) -> tuple[type[Metric], Card]:
-    """Class and card of a metric.
+def get_card(name: str) -> Card:
+    """Return the card of a metric.
+
+    Raises:
+        TypeError, ValueError: see ``get_class``.
+    """
+    return _entry(name)[1]
+
+
+def get_class(name: str) -> type[Metric]:
+    """Return the class of a metric.
+
+    Raises:
+        TypeError: the name is not a string.
+        ValueError: no metric has that name; the message holds the nearest names.
+    """
+    return _entry(name)[0]
+
+
+def _entry(name: str) -> tuple[type[Metric], Card]:
+    """Look up class and card.
 
     Raises:
         TypeError: the name is not a string.
@@ -127,13 +145,11 @@ def create_metric(
     """
     from .metric import AsLoss
 
-    cls, card = find(name)
-    known = list(inspect.signature(cls).parameters)[2:]  # after the card and the weights
+    cls, card = _entry(name)
     for option in options:
-        if option not in known:
-            raise TypeError(f"{name} has no option {option!r}; it has {', '.join(map(repr, known)) or 'none'}")
-    build: Callable[..., Metric] = cls
-    metric = build(card, weights=weights, **options)
+        if option not in cls.options:
+            raise TypeError(f"{name} has no option {option!r}; it has {', '.join(map(repr, cls.options)) or 'none'}")
+    metric = cls.from_source(card, weights, **options)
     if device is not None:
         metric.to(device)
     return AsLoss(metric) if as_loss else metric

@@ -11,9 +11,9 @@ from support import ROOT
 from torch import nn
 
 from lowlight_iqa import create_metric, list_metrics, read_image
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card
 
-LEARNED = [name for name in list_metrics(learned=True) if find(name)[1].weights]
+LEARNED = [name for name in list_metrics(learned=True) if get_card(name).weights]
 
 every_learned_metric = pytest.mark.parametrize("name", LEARNED)
 

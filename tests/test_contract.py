@@ -18,7 +18,7 @@ from support import ROOT
 from torch import nn
 
 from lowlight_iqa import Assessment, WeightsNotFound, create_metric, list_metrics, read_image
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card, get_class
 from lowlight_iqa.weights.files import BUNDLED, CONFIG, WEIGHTS
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
@@ -38,13 +38,13 @@ def make(name, dtype=torch.float32):
     try:
         return create_metric(name).to(dtype)
     except WeightsNotFound as error:
-        if find(name)[1].weights:
+        if get_card(name).weights:
             raise
         pytest.skip(str(error))
 
 
 def side(name):
-    return max(192, find(name)[1].min_size)
+    return max(192, get_card(name).min_size)
 
 
 @functools.cache
@@ -88,7 +88,7 @@ def interior(name):
 
 def reference_of(name, x):
     """The dark input that the metrics with two arguments get: another exposure of the same view."""
-    return {"reference": (0.02 + 0.4 * x).clamp(0, 1)} if find(name)[1].needs_reference else {}
+    return {"reference": (0.02 + 0.4 * x).clamp(0, 1)} if get_card(name).needs_reference else {}
 
 
 def score(name, x, dtype=torch.float32):
@@ -106,7 +106,7 @@ def gradient(name, x, dtype=torch.float32):
 
 
 def span(name):
-    low, high = find(name)[1].score_range
+    low, high = get_card(name).score_range
     return high - low
 
 
@@ -115,7 +115,7 @@ def span(name):
 
 @every_metric
 def test_the_card_is_complete(name):
-    cls, card = find(name)
+    cls, card = get_class(name), get_card(name)
     assert card.name == name
     assert cls.__doc__
     for fact in (card.summary, card.source, card.license, card.gradient):
@@ -138,7 +138,7 @@ def test_the_card_is_complete(name):
 def test_weights_that_are_not_at_hand_are_named(name, tmp_path):
     with pytest.raises(OWN, match=r"\w{3,} .*\w{3,}"):
         create_metric(name, weights=tmp_path / "nowhere")
-    if find(name)[1].weights:
+    if get_card(name).weights:
         make(name)
 
 
@@ -163,7 +163,7 @@ def test_scores_have_the_dtype_of_the_input(name):
 
 @every_metric
 def test_scores_stay_in_their_range(name):
-    metric, (low, high) = make(name), find(name)[1].score_range
+    metric, (low, high) = make(name), get_card(name).score_range
     draw = torch.Generator().manual_seed(2)
     tries = []
     for turn in range(24):
@@ -234,7 +234,7 @@ def test_autocast_changes_nothing(name):
 
 @every_metric
 def test_better_exposure_scores_better(name):
-    if "exposure" not in find(name)[1].sees:
+    if "exposure" not in get_card(name).sees:
         pytest.skip("its card does not list exposure among what it sees")
     x = torch.stack([photo(side(name), sample) for sample in SAMPLES])
     losses = [make(name).to_loss(score(name, x * factor)).mean() for factor in (1, 0.1, 0.02)]
@@ -243,7 +243,7 @@ def test_better_exposure_scores_better(name):
 
 @every_metric
 def test_less_noise_scores_better(name):
-    if "noise" not in find(name)[1].sees:
+    if "noise" not in get_card(name).sees:
         pytest.skip("its card does not list noise among what it sees")
     x = torch.stack([photo(side(name), sample) for sample in SAMPLES])
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
@@ -261,7 +261,7 @@ def test_the_gradient_is_finite_and_alive(name, picture):
     found = gradient(name, x)
     assert found.shape == x.shape
     assert found.isfinite().all()
-    may_vanish = "zero" in find(name)[1].gradient  # says the card, of pictures where nothing is found to judge
+    may_vanish = "zero" in get_card(name).gradient  # says the card, of pictures where nothing is found to judge
     if picture in CHANGING and (picture == "photo" or not may_vanish):
         assert found.count_nonzero() > 0
     assert torch.equal(found, gradient(name, x))
@@ -269,7 +269,7 @@ def test_the_gradient_is_finite_and_alive(name, picture):
 
 @every_metric
 def test_the_gradient_equals_central_differences(name):
-    card = find(name)[1]
+    card = get_card(name)
     captioned = "caption" in card.gradient
     if not card.gradient.startswith("exact") and not captioned:
         pytest.skip(f"its card says of the gradient: {card.gradient}")
@@ -321,7 +321,7 @@ def test_the_caller_s_grad_mode_decides(name):
 
 @every_metric
 def test_the_loss_is_oriented_by_the_card(name):
-    metric, (low, high) = make(name), find(name)[1].score_range
+    metric, (low, high) = make(name), get_card(name).score_range
     best, worst = (low, high) if metric.card.lower_better else (high, low)
     ends = metric.to_loss(torch.tensor([best, worst, (low + high) / 2]))
     assert ends.tolist() == pytest.approx([0, 1, 0.5])
@@ -433,7 +433,7 @@ def test_bad_input_is_refused_with_advice(name, tmp_path):
 
 @every_metric
 def test_the_smallest_picture_is_scored(name):
-    least = find(name)[1].min_size
+    least = get_card(name).min_size
     x = photo(side(name))[:, :least, : least + 1]
     assert score(name, x).isfinite().all()
     assert gradient(name, x[None]).isfinite().all()

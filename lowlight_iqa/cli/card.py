@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..registry import find
+from ..registry import get_card
 from .options import Subparsers
 
 
@@ -17,5 +17,5 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every fact of a metric."""
-    print(find(args.name)[1])
+    print(get_card(args.name))
     return 0

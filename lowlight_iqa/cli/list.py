@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..registry import find, list_metrics
+from ..registry import get_card, list_metrics
 from .options import Subparsers, print_table
 
 
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """Print name, direction, range and summary of each metric."""
     rows = [("name", "better", "range", "summary")]
     for name in list_metrics(learned=args.learned or None, commercial=args.commercial or None):
-        card = find(name)[1]
+        card = get_card(name)
         low, high = card.score_range
         rows.append((name, "lower" if card.lower_better else "higher", f"{low:g} to {high:g}", card.summary))
     print_table(rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..images import SUFFIXES, read_image
-from ..registry import create_metric, find
+from ..registry import create_metric, get_card
 from .options import Subparsers, add_device, pick_device, print_table, report
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score pictures with one or more metrics; each is decoded once."""
     names = list(dict.fromkeys(",".join(args.metric or ["leiq"]).split(",")))
-    cards = [find(name)[1] for name in names]
+    cards = [get_card(name) for name in names]
     if args.weights and len(names) > 1:
         raise ValueError(f"--weights belongs to one metric, not to {', '.join(names)}; score with one at a time")
     comparing = [card.name for card in cards if card.needs_reference]
@@ -138,7 +138,7 @@ def _results(path: Path, metrics: Sequence[Metric], reference: Path | None, attr
         dark = read_image(reference / path.name if reference.is_dir() else reference).to(device)
     results = {}
     for metric in metrics:
-        x = metric.prepare(picture).to(device)
+        x = metric.preprocess(picture).to(device)
         if metric.card.needs_reference:
             results[metric.card.name] = Assessment(metric(x, reference=dark).item())
         elif attributes:

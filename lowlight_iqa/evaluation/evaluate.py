@@ -28,7 +28,7 @@ from ..data.rated import DARK
 from ..functional.logistic import Vector
 from ..images import read_image
 from ..metric import Metric
-from ..registry import create_metric, find
+from ..registry import create_metric, get_card
 from .correlation import MAX_DRAWS, Places, members_of, plcc, srcc
 from .figures import Figure, LogisticFit, Part, figure, figures_within, main_figures, split_figures
 
@@ -173,7 +173,7 @@ def evaluate(
 
     if isinstance(metric, Metric) and (weights is not None or device is not None):
         raise ValueError("weights and device belong to a metric's name; this metric is made already")
-    card = metric.card if isinstance(metric, Metric) else find(metric)[1]
+    card = metric.card if isinstance(metric, Metric) else get_card(metric)
     if card.needs_reference:
         raise ValueError(f"{card.name} compares with the dark input, which sets of rated pictures do not hold")
     if not 1 <= draws <= MAX_DRAWS:
@@ -274,11 +274,12 @@ def _score_one(metric: Metric, path: Path, attributes: bool) -> dict[str, Any]:
     red, green, blue = (255 * picture.double().mean((1, 2))).tolist()
     entry: dict[str, Any] = {"luma": 0.299 * red + 0.587 * green + 0.114 * blue, "attributes": None}
     with torch.inference_mode():
+        x = metric.preprocess(picture).to(metric.device)
         if attributes:
-            result = metric.assess(picture.to(metric.device))
+            result = metric.assess(x)
             entry |= {"score": result.score, "attributes": dict(result.attributes)}
         else:
-            entry["score"] = metric(picture.to(metric.device)).item()
+            entry["score"] = metric(x).item()
     if not math.isfinite(entry["score"]):
         raise ValueError(f"the score is {entry['score']}")
     return entry

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from ..functional.resize import imresize
 from ..images import Picture
 from ..metric import Metric
 from ..registry import register
-from ..weights.files import load, load_strictly
+from ..weights.files import Loaded, load_strictly
 
 FEATURES = 36
 
@@ -68,12 +67,8 @@ FEATURES = 36
 class Brisque(Metric):
     """Blind/referenceless image spatial quality evaluator; ``Brisque.fit`` trains one on other scores."""
 
-    def __init__(
-        self, card: Card, weights: str | Path | None = None, *, parameters: Mapping[str, Tensor] | None = None
-    ) -> None:
-        if parameters is None:
-            loaded = load(card, weights)
-            card, parameters = loaded.card, loaded.tensors
+    def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
+        """Build it from the parameters of a regression, as ``train_regression`` returns them."""
         super().__init__(card)
         self.support: Tensor  # (S, 36), scaled features
         self.coefficients: Tensor  # (S,)
@@ -89,6 +84,11 @@ class Brisque(Metric):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
         load_strictly(self, parameters)
+
+    @classmethod
+    def from_weights(cls, loaded: Loaded) -> Brisque:  # type: ignore[override]
+        """Build it from a weights file."""
+        return cls(loaded.card, loaded.tensors)
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,)."""
@@ -134,9 +134,9 @@ class Brisque(Metric):
             ValueError: unlike numbers of pictures and scores, fewer than two, or scores that are all the same.
         """
         from ..images import check_batch, read_image
-        from ..registry import find
+        from ..registry import get_card
 
-        card = find("brisque")[1]
+        card = get_card("brisque")
         with torch.no_grad():
             rows = [
                 spatial_features(check_batch(read_image(image), card.min_size, torch.device("cpu")))[0]
@@ -159,7 +159,7 @@ class Brisque(Metric):
             weights="",
             sha256="",
         )
-        return cls(card, parameters=parameters)
+        return cls(card, parameters)
 
 
 def train_regression(

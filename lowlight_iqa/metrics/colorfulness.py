@@ -30,16 +30,18 @@ from ..registry import register
 class Colorfulness(Metric):
     """M3 on RGB from 0 to 255, the opponent colors taken with their sign."""
 
-    def __init__(self, card: Card, weights: None = None) -> None:
-        if weights is not None:
-            raise ValueError(f"{card.name} has no weights to load; leave weights out")
-        super().__init__(card)
-
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), higher is more colorful."""
-        red, green, blue = (working(x) * 255).flatten(2).unbind(1)
-        opponents = red - green, (red + green) / 2 - blue
-        spread = sum((o.var(1, correction=0) for o in opponents), start=red.new_zeros(()))
-        strength = sum((o.mean(1).square() for o in opponents), start=red.new_zeros(()))
-        # The summand keeps the roots' slope finite on gray pictures.
-        return ((spread + 1e-8).sqrt() + 0.3 * (strength + 1e-8).sqrt()).to(x.dtype)
+        return colorfulness(x)
+
+
+def colorfulness(x: Tensor) -> Tensor:
+    """Measure M3 (N,) of pictures (N, 3, H, W), RGB in [0, 1]."""
+    red, green, blue = (working(x) * 255).flatten(2).unbind(1)
+    opponents = red - green, (red + green) / 2 - blue
+
+    spread = sum((o.var(1, correction=0) for o in opponents), start=red.new_zeros(()))
+    strength = sum((o.mean(1).square() for o in opponents), start=red.new_zeros(()))
+
+    # The summand keeps the roots' slope finite on gray pictures.
+    return ((spread + 1e-8).sqrt() + 0.3 * (strength + 1e-8).sqrt()).to(x.dtype)

@@ -29,11 +29,6 @@ from ..registry import register
 class Contrast(Metric):
     """RMS contrast of the luminance in [0, 1]."""
 
-    def __init__(self, card: Card, weights: None = None) -> None:
-        if weights is not None:
-            raise ValueError(f"{card.name} has no weights to load; leave weights out")
-        super().__init__(card)
-
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), higher is better."""
         variance = luma(working(x)).flatten(1).var(1, correction=0)

@@ -37,11 +37,6 @@ class Entropy(Metric):
     to 1.06 bits higher on pictures of few levels.
     """
 
-    def __init__(self, card: Card, weights: None = None) -> None:
-        if weights is not None:
-            raise ValueError(f"{card.name} has no weights to load; leave weights out")
-        super().__init__(card)
-
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), higher is better."""
         gray = 255 * luma(working(x)).flatten(1)  # (N, P)

@@ -34,11 +34,6 @@ TARGET = 0.6  # the well-exposedness level of the paper
 class Exposure(Metric):
     """Distance from well-exposedness; patches at the right and lower border may be smaller than 16x16."""
 
-    def __init__(self, card: Card, weights: None = None) -> None:
-        if weights is not None:
-            raise ValueError(f"{card.name} has no weights to load; leave weights out")
-        super().__init__(card)
-
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
         brightness = working(x).mean(1, keepdim=True)

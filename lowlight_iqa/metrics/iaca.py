@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from ..functional.logistic import logistic
 from ..functional.resize import SHORT_SIDE, reduce
 from ..metric import Metric
 from ..registry import register
-from ..weights.files import load, load_strictly
+from ..weights.files import Loaded, load_strictly
 
 TINY = 1e-12  # added to a variance: its root moves by less than 1e-6, and its slope stays finite
 
@@ -152,21 +151,17 @@ class IacaNetwork(nn.Module):
 class Iaca(Metric):
     """Score on BIQ2021's 0..1 (MOS, 1 is best) for pictures taken or enhanced in low light."""
 
-    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
-        loaded = load(card, weights)
-        super().__init__(loaded.card)
-        self.mapping: list[float] = loaded.config["mapping"]
-        self.network = IacaNetwork(**loaded.config["network"])
-        load_strictly(self, loaded.tensors)
+    def __init__(self, card: Card, network: IacaNetwork, mapping: Sequence[float]) -> None:
+        """Build it around a network; ``mapping`` are the parameters of ``logistic``."""
+        super().__init__(card)
+        self.network, self.mapping = network, list(mapping)
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_network(cls, card: Card, network: IacaNetwork, mapping: Sequence[float]) -> Iaca:
-        """A metric around a trained network, for saving it; ``mapping`` is that of ``correlation.logistic``."""
-        metric = cls.__new__(cls)
-        Metric.__init__(metric, card)
-        metric.network, metric.mapping = network, list(mapping)
-        metric.eval().requires_grad_(False)
+    def from_weights(cls, loaded: Loaded) -> Iaca:  # type: ignore[override]
+        """Build it from a weights file."""
+        metric = cls(loaded.card, IacaNetwork(**loaded.config["network"]), loaded.config["mapping"])
+        load_strictly(metric, loaded.tensors)
         return metric
 
     def weight_config(self) -> dict[str, Any]:

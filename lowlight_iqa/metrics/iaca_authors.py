@@ -14,7 +14,6 @@ finite slope.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from ..card import Card
 from ..metric import Metric
 from ..registry import register
-from ..weights.files import load, load_strictly
+from ..weights.files import Loaded, load_strictly
 from .iaca import deviation, gate_net, illumination_net
 
 # From q to the scale of the labels, by the authors' demo for their released checkpoint; another one has its own.
@@ -38,6 +37,31 @@ def dimension_reduction(width: int) -> nn.Sequential:
         nn.Linear(1024, 256), nn.BatchNorm1d(256),
         nn.Linear(256, 64), nn.BatchNorm1d(64), nn.ReLU(),
     )  # fmt: skip
+
+
+class IacaResNeXt101Network(nn.Module):
+    """The authors' network; the keys of its state dict are theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from ..backbones import import_torchvision
+
+        resnext = import_torchvision().models.resnext101_32x8d(weights=None)
+        self.features = nn.Sequential(*list(resnext.children())[:-2])
+        self.dr6, self.dr7 = dimension_reduction(1024), dimension_reduction(2048)
+        self.att6, self.att7 = gate_net(1024), gate_net(2048)
+        self.getw5, self.getw6 = illumination_net(), illumination_net()
+        self.regr6, self.regr7, self.regression = nn.Linear(64, 1), nn.Linear(64, 1), nn.Linear(128, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The authors' q6, q7 and q, (N, 3), of pictures (N, 3, H, W) in [0, 1]."""
+        brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
+        third = self.features[:7](x)  # (N, 1024, h, w), stride 16
+        fourth = self.features[7](third)  # (N, 2048, h, w), stride 32
+        sixth = self.dr6(pool(third, brightest, self.getw5, self.att6))  # (N, 64)
+        seventh = self.dr7(pool(fourth, brightest, self.getw6, self.att7))
+        both = self.regression(torch.cat([sixth, seventh], 1))
+        return torch.cat([self.regr6(sixth), self.regr7(seventh), both], 1)
 
 
 @register(
@@ -58,47 +82,45 @@ def dimension_reduction(width: int) -> nn.Sequential:
 class IacaResNeXt101(Metric):
     """Share of comparisons that a picture would win among enhancements of its scene, 0..1; 1 is best."""
 
-    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
-        loaded = load(card, weights)
-        super().__init__(loaded.card)
-        self._build(loaded.tensors, loaded.config["slope"], loaded.config["intercept"])
+    def __init__(
+        self, card: Card, network: IacaResNeXt101Network, slope: float = SLOPE, intercept: float = INTERCEPT
+    ) -> None:
+        """Build it around a network.
+
+        Args:
+            card: its card.
+            network: the authors'.
+            slope: score = slope * q + intercept. The defaults belong to the authors' released checkpoint; for another
+                one both must be fitted to its own outputs and labels, as its loss leaves scale and offset free.
+            intercept: see slope.
+        """
+        super().__init__(card)
+        self.network, self.slope, self.intercept = network, slope, intercept
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_weights(cls, loaded: Loaded) -> IacaResNeXt101:  # type: ignore[override]
+        """Build it from a weights file."""
+        return cls.from_tensors(loaded.card, loaded.tensors, **loaded.config)
 
     @classmethod
     def from_tensors(
         cls, card: Card, tensors: Mapping[str, Tensor], slope: float = SLOPE, intercept: float = INTERCEPT
     ) -> IacaResNeXt101:
-        """A metric of a checkpoint's ``model`` tensors under the authors' keys.
-
-        Args:
-            card: the registered card.
-            tensors: 696 of them; all must be there and fit.
-            slope: score = slope * q + intercept. The defaults belong to the authors' released checkpoint; for another
-                one both must be fitted to its own outputs and labels, as its loss leaves scale and offset free.
-            intercept: see slope.
+        """Build it from a checkpoint's ``model`` tensors, all 696 of them, under the authors' keys.
 
         Raises:
             ValueError: keys or shapes differ; the message lists them.
         """
-        metric = cls.__new__(cls)
-        Metric.__init__(metric, card)
-        metric._build(tensors, slope, intercept)
-        return metric
-
-    def _build(self, tensors: Mapping[str, Tensor], slope: float, intercept: float) -> None:
-        from ..backbones import import_torchvision
-
         with torch.device("meta"):  # 92 million random numbers need not be drawn to be overwritten
-            resnext = import_torchvision().models.resnext101_32x8d(weights=None)
-            self.features = nn.Sequential(*list(resnext.children())[:-2])
-            self.dr6, self.dr7 = dimension_reduction(1024), dimension_reduction(2048)
-            self.att6, self.att7 = gate_net(1024), gate_net(2048)
-            self.getw5, self.getw6 = illumination_net(), illumination_net()
-            self.regr6, self.regr7, self.regression = nn.Linear(64, 1), nn.Linear(64, 1), nn.Linear(128, 1)
-        for module in self.children():
-            module.to_empty(device="cpu")
-        load_strictly(self, tensors)
-        self.slope, self.intercept = slope, intercept
-        self.eval().requires_grad_(False)
+            network = IacaResNeXt101Network()
+        network.to_empty(device="cpu")
+        load_strictly(network, tensors)
+        return cls(card, network, slope, intercept)
+
+    def weight_module(self) -> nn.Module:
+        """Return the network: weights files hold the authors' keys."""
+        return self.network
 
     def weight_config(self) -> dict[str, Any]:
         """The affine map to the score."""
@@ -106,17 +128,11 @@ class IacaResNeXt101(Metric):
 
     def outputs(self, x: Tensor) -> Tensor:
         """The authors' q6, q7 and q, (N, 3), of pictures (N, 3, H, W) in [0, 1]."""
-        brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
-        third = self.features[:7](x)  # (N, 1024, h, w), stride 16
-        fourth = self.features[7](third)  # (N, 2048, h, w), stride 32
-        sixth = self.dr6(pool(third, brightest, self.getw5, self.att6))  # (N, 64)
-        seventh = self.dr7(pool(fourth, brightest, self.getw6, self.att7))
-        both = self.regression(torch.cat([sixth, seventh], 1))
-        return torch.cat([self.regr6(sixth), self.regr7(seventh), both], 1)
+        return self.network(x)  # type: ignore[no-any-return]
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,)."""
-        return self.slope * self.outputs(x.to(self.regression.weight.dtype))[:, 2] + self.intercept
+        return self.slope * self.outputs(x.to(self.network.regression.weight.dtype))[:, 2] + self.intercept
 
 
 def pool(stage: Tensor, brightest: Tensor, weigh: nn.Module, gate: nn.Module) -> Tensor:

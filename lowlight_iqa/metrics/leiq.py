@@ -9,7 +9,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from ..functional.logistic import logistic
 from ..functional.resize import SHORT_SIDE, reduce
 from ..metric import Metric
 from ..registry import register
-from ..weights.files import load, load_strictly
+from ..weights.files import Loaded, load_strictly
 
 TASKS = ("mos", *ATTRIBUTES)
 
@@ -103,21 +102,18 @@ class LeiqNetwork(nn.Module):
 class Leiq(Metric):
     """Score on MLE's 0..10 and six attributes on 1..5 (5: nothing lost) for pictures taken or enhanced in low light."""
 
-    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
-        loaded = load(card, weights)
-        super().__init__(loaded.card)
-        self.network = LeiqNetwork(loaded.config["trunk"], loaded.config["hidden"])
-        self.mappings: dict[str, list[float]] = loaded.config["mappings"]
-        load_strictly(self, loaded.tensors)
+    def __init__(self, card: Card, network: LeiqNetwork, mappings: Mapping[str, list[float]]) -> None:
+        """Build it around a network; ``mappings`` are the parameters of ``logistic`` by task."""
+        super().__init__(card)
+        self.network, self.mappings = network, dict(mappings)
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_network(cls, card: Card, network: LeiqNetwork, mappings: Mapping[str, list[float]]) -> Leiq:
-        """A metric around a trained network, for saving it."""
-        metric = cls.__new__(cls)
-        Metric.__init__(metric, card)
-        metric.network, metric.mappings = network, dict(mappings)
-        metric.eval().requires_grad_(False)
+    def from_weights(cls, loaded: Loaded) -> Leiq:  # type: ignore[override]
+        """Build it from a weights file."""
+        config = loaded.config
+        metric = cls(loaded.card, LeiqNetwork(config["trunk"], config["hidden"]), config["mappings"])
+        load_strictly(metric, loaded.tensors)
         return metric
 
     def weight_config(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,10 +22,10 @@ from torch.autograd.function import once_differentiable
 from ..attributes import WORDS, sentence
 from ..card import Card
 from ..functional.logistic import fit_logistic, logistic
-from ..images import Picture, check_batch
+from ..images import Picture
 from ..metric import Metric
-from ..registry import find, register
-from ..weights.files import load, load_strictly, save_splits, splits
+from ..registry import get_card, register
+from ..weights.files import Loaded, load_strictly, save_splits, splits
 from .leiq import TASKS
 
 SHORT_SIDE = 432  # every picture is resized to it, and the middle of it is seen
@@ -96,6 +97,18 @@ class _OneByOne(torch.autograd.Function):
         return None, *(factor * slope for factor, slope in zip(grad, ctx.slopes, strict=True))
 
 
+def preprocess(pixels: Tensor) -> Tensor:
+    """Resize pixels (3, H, W) in [0, 1] and keep the middle (3, h, w), as the authors prepare a file.
+
+    The result is rounded to 8 bits as by the authors where all samples are 8-bit values. Anything finer, such as a
+    16-bit file, is resized in floats like a tensor.
+    """
+    x = pixels[None]
+    levels = (x * 255).round().byte()
+    exact = torch.equal(levels / 255, x)
+    return trim(resize_8_bit(levels) if exact else resize(x))[0]
+
+
 class LeiqMean(Metric):
     """The mean of metrics, of which one at a time is in memory; ``keep_loaded = True`` keeps all of them.
 
@@ -110,18 +123,21 @@ class LeiqMean(Metric):
     half_precision: torch.dtype | None = None
 
     def __init__(self, card: Card, parts: Mapping[str, Callable[[], Metric]]) -> None:
+        """Build it from functions that load its parts, by the name of the folder that each is saved to."""
         super().__init__(card)
         self.parts = dict(parts)
-        self._kept: dict[str, Metric] = {}
+        self._loaded: dict[str, Metric] = {}
 
     def _part(self, name: str) -> Metric:
         if not self.keep_loaded:
-            self._kept.clear()
-        part = self._kept.get(name) or self.parts[name]()
+            self._loaded.clear()
+        part = self._loaded.get(name) or self.parts[name]()
         if self.keep_loaded:
-            self._kept[name] = part
+            self._loaded[name] = part
         if isinstance(part, LeiqMean):
-            part.keep_loaded, part.half_precision = self.keep_loaded, self.half_precision
+            part.keep_loaded = self.keep_loaded
+        if isinstance(part, (LeiqMean, LeiqSiglip)):
+            part.half_precision = self.half_precision
         return part.to(self.device, self._anchor.dtype)
 
     def _part_scores(self, name: str, pictures: list[Tensor]) -> Tensor:
@@ -139,8 +155,6 @@ class LeiqMean(Metric):
 
     def _score_list(self, pictures: list[Picture], references: list[Picture] | None) -> Tensor:
         """As ``Metric`` does, but all pictures by one part before the next is loaded."""
-        if not self.parts:
-            return super()._score_list(pictures, references)
         with torch.autocast(self.device.type, enabled=False):
             return self._mean([self._single(picture)[0] for picture in pictures])
 
@@ -162,25 +176,72 @@ class LeiqMean(Metric):
         """The six attributes in words where all have a scale."""
         return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
 
-    def prepare(self, picture: Tensor) -> Tensor:
-        """The resized middle, rounded to 8 bits as by the authors where all samples are 8-bit values.
-
-        Anything finer, such as a 16-bit file, is resized in floats like a tensor.
-        """
-        x = check_batch(picture, self.card.min_size, picture.device)
-        levels = (x * 255).round().byte()
-        return trim(resize_8_bit(levels) if torch.equal(levels / 255, x) else resize(x))[0]
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Resize and round as the authors do."""
+        return preprocess(super().preprocess(pixels))
 
     def save_pretrained(self, directory: str | Path) -> Path:
         """As ``Metric`` does; each part into a folder of its own."""
-        if not self.parts:
-            return super().save_pretrained(directory)
         for name in self.parts:
             self._part(name).save_pretrained(Path(directory) / name)
         return save_splits(self.card, Path(directory), list(self.parts))
 
 
 # The authors' models
+
+
+class SiglipNetwork(nn.Module):
+    """Tower and heads; the keys of its state dict are the authors'.
+
+    Args:
+        name: "leiq-b16" or "leiq-so400m".
+        tower: of ``backbones.siglip_tower``.
+    """
+
+    def __init__(self, name: str, tower: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        _, self.side, self.tasks = TOWERS[name]
+        width = int(tower.num_features)  # type: ignore[arg-type]
+        heads = [nn.Sequential(nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 1)) for _ in self.tasks]
+        self.feature_extraction = nn.ModuleDict({"trunk": tower})
+        if len(heads) == 1:
+            self.quality = heads[0]
+        else:
+            self.heads = nn.ModuleDict(dict(zip(self.tasks, heads, strict=True)))
+
+    @classmethod
+    def of_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> SiglipNetwork:
+        """Build the network around a state dict, whose tensors it keeps.
+
+        Raises:
+            ValueError: keys or shapes that do not fit.
+        """
+        from ..backbones import siglip_tower
+
+        network = cls(name, siglip_tower(TOWERS[name][0]))
+        load_strictly(network, tensors, assign=True)
+        return network
+
+    def forward(self, x: Tensor, half: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Raw outputs (N,) by task of pictures (N, 3, H, W) in [0, 1], on no particular scale."""
+        return self.outputs(middle(resize(x), self.side), half)
+
+    def outputs(self, seen: Tensor, half: torch.dtype | None = None) -> dict[str, Tensor]:
+        """``forward`` of the squares (N, 3, side, side) that the tower sees.
+
+        Args:
+            seen: the squares.
+            half: a narrower dtype for the products in the tower's blocks.
+        """
+        trunk: Any = self.feature_extraction["trunk"]
+        heads = [self.quality] if len(self.tasks) == 1 else self.heads.values()
+        dtype = next(iter(heads))[0].weight.dtype  # type: ignore[index]
+        with torch.autocast(seen.device.type, half, half is not None):
+            tokens = trunk.forward_features((seen * 2 - 1).to(dtype))  # (N, tokens, C)
+        features = trunk.forward_head(tokens.to(dtype))  # (N, C)
+        return {task: head(features)[:, 0].to(seen.dtype) for task, head in zip(self.tasks, heads, strict=True)}
+
 
 FACTS: dict[str, Any] = {
     "source": "LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; equal to https://github.com/sunwei925/LEIQ-Assessor",
@@ -226,23 +287,45 @@ BLIND_SPOTS = "whatever lies outside the middle square"
         **FACTS,
     ),
 )
-class LeiqSiglip(LeiqMean):
-    """One of the authors' models, or the mean over its splits: MOS on 0..10, and six attributes with seven tasks."""
+class LeiqSiglip(Metric):
+    """One of the authors' models: MOS on 0..10, and six attributes with seven tasks."""
 
-    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
-        sources = splits(card, weights)
-        if len(sources) > 1:
-            super().__init__(card, {Path(split).name: partial(LeiqSiglip, card, split) for split in sources})
-        else:
-            loaded = load(card, sources[0])
-            own = {key: value.clone() for key, value in loaded.tensors.items()}  # of memory, no more of the file
-            self._build(loaded.card, own, loaded.config["mappings"])
+    half_precision: torch.dtype | None = None  # see LeiqMean
+
+    def __init__(
+        self, card: Card, network: SiglipNetwork, mappings: Mapping[str, list[float]] = MappingProxyType({})
+    ) -> None:
+        """Build it around a network.
+
+        Args:
+            card: its card.
+            network: tower and heads.
+            mappings: parameters of ``logistic`` by task, to the scale of the labels; a task without is uncalibrated.
+        """
+        super().__init__(card)
+        self.network, self.mappings = network, dict(mappings)
+        self.uncalibrated = frozenset(network.tasks) - self.mappings.keys()
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_weights(cls, loaded: Loaded) -> LeiqSiglip:  # type: ignore[override]
+        """Build it from a weights file."""
+        own = {key: value.clone() for key, value in loaded.tensors.items()}  # of memory, no more of the file
+        return cls(loaded.card, SiglipNetwork.of_tensors(loaded.card.name, own), loaded.config["mappings"])
+
+    @classmethod
+    def from_source(cls, card: Card, source: str | Path | None = None, **options: Any) -> Metric:
+        """Build it, or the mean over the splits that the source holds."""
+        found = splits(card, source)
+        if len(found) == 1:
+            return super().from_source(card, found[0], **options)
+        return LeiqMean(card, {Path(split).name: partial(cls.from_source, card, split) for split in found})
 
     @classmethod
     def from_tensors(
         cls, card: Card, tensors: Mapping[str, Tensor], mat: Mapping[str, Any] | None = None
     ) -> LeiqSiglip:
-        """A metric of a checkpoint of the authors.
+        """Build it from a checkpoint of the authors.
 
         Args:
             card: the registered card.
@@ -252,73 +335,45 @@ class LeiqSiglip(LeiqMean):
         Raises:
             ValueError: keys or shapes that do not fit, or no predictions and labels of MOS.
         """
-        metric = cls.__new__(cls)
-        metric._build(card, {key: value.float() for key, value in tensors.items()}, fit_mappings(card.name, mat))
-        return metric
+        mappings = fit_mappings(card.name, mat)
+        own = {key: value.float() for key, value in tensors.items()}
+        return cls(card, SiglipNetwork.of_tensors(card.name, own), mappings)
 
-    @classmethod
-    def from_tower(cls, card: Card, tower: nn.Module) -> LeiqSiglip:
-        """A metric with a tower and freshly drawn heads, to be trained; it has no scale until it is ``calibrated``."""
-        metric = cls.__new__(cls)
-        metric._assemble(card, tower)
-        return metric
-
-    def _build(self, card: Card, tensors: Mapping[str, Tensor], mappings: dict[str, list[float]]) -> None:
-        from ..backbones import siglip_tower
-
-        self._assemble(card, siglip_tower(TOWERS[card.name][0]))
-        load_strictly(self, tensors, assign=True)
-        self.calibrate(mappings)
-        self.eval().requires_grad_(False)
-
-    def _assemble(self, card: Card, tower: nn.Module) -> None:
-        super().__init__(card, {})
-        _, self.side, self.tasks = TOWERS[card.name]
-        width = int(tower.num_features)  # type: ignore[arg-type]
-        heads = [nn.Sequential(nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, 1)) for _ in self.tasks]
-        self.feature_extraction = nn.ModuleDict({"trunk": tower})
-        if len(heads) == 1:
-            self.quality = heads[0]
-        else:
-            self.heads = nn.ModuleDict(dict(zip(self.tasks, heads, strict=True)))
-        self.calibrate({})
-
-    def calibrate(self, mappings: dict[str, list[float]]) -> None:
-        """Put the outputs on the scales of the labels: parameters of ``logistic`` by task."""
-        self.mappings = mappings
-        self.uncalibrated = frozenset(self.tasks) - mappings.keys()
+    def weight_module(self) -> nn.Module:
+        """Return the network: weights files hold the authors' keys."""
+        return self.network
 
     def weight_config(self) -> dict[str, Any]:
         """The mappings to the scales of the labels."""
         return {"mappings": self.mappings}
 
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Resize and round as the authors do."""
+        return preprocess(super().preprocess(pixels))
+
     def raw(self, x: Tensor) -> dict[str, Tensor]:
         """What the heads say (N,) of pictures (N, 3, H, W) in [0, 1], by task, on no particular scale."""
-        return self.outputs(middle(resize(x), self.side))
+        return self.network(x, self.half_precision)  # type: ignore[no-any-return]
 
-    def outputs(self, seen: Tensor) -> dict[str, Tensor]:
-        """``raw`` of the squares (N, 3, side, side) that the tower sees."""
-        trunk: Any = self.feature_extraction["trunk"]
-        with torch.autocast(seen.device.type, self.half_precision, self.half_precision is not None):
-            tokens = trunk.forward_features((seen * 2 - 1).to(self._anchor.dtype))  # (N, tokens, C)
-        features = trunk.forward_head(tokens.to(self._anchor.dtype))  # (N, C)
-        heads = [self.quality] if len(self.tasks) == 1 else self.heads.values()
-        return {task: head(features)[:, 0].to(seen.dtype) for task, head in zip(self.tasks, heads, strict=True)}
-
-    def _mapped(self, x: Tensor) -> dict[str, Tensor]:
-        raw = self.raw(x)
-        return {task: logistic(raw[task], self.mappings[task]) if task in self.mappings else raw[task] for task in raw}
+    def mapped(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Put what the heads say on the scales of the labels, where they are known."""
+        return {
+            task: logistic(value, self.mappings[task]) if task in self.mappings else value
+            for task, value in raw.items()
+        }
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """MOS (N,) on 0..10."""
-        return super().score_batch(x) if self.parts else self._mapped(x)["mos"]
+        return self.mapped(self.raw(x))["mos"]
 
     def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         """MOS and the attributes: on 1..5, but for those in ``uncalibrated``."""
-        if self.parts:
-            return super().explain_batch(x)
-        mapped = self._mapped(x)
-        return mapped["mos"], {task: mapped[task] for task in self.tasks[1:]}, None
+        found = self.mapped(self.raw(x))
+        return found["mos"], {task: found[task] for task in self.network.tasks[1:]}, None
+
+    def describe(self, score: float, attributes: Mapping[str, float]) -> str:
+        """The six attributes in words where all have a scale."""
+        return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
 
 
 def fit_mappings(name: str, mat: Mapping[str, Any] | None) -> dict[str, list[float]]:
@@ -358,13 +413,16 @@ def fit_mappings(name: str, mat: Mapping[str, Any] | None) -> dict[str, list[flo
 class LeiqEnsemble(LeiqMean):
     """MOS on 0..10, the attributes of ``leiq-so400m``, and one tower in memory at a time."""
 
-    def __init__(self, card: Card, weights: str | Path | None = None) -> None:
-        if str(weights).startswith("hf:"):
+    @classmethod
+    def from_source(cls, card: Card, source: str | Path | None = None, **options: Any) -> Metric:
+        """Build it from a folder that holds one of each model, or from the models that are installed."""
+        if str(source).startswith("hf:"):
             raise ValueError(
-                f"{card.name} is a folder that holds {' and '.join(TOWERS)}, not {weights}; give such a folder"
+                f"{card.name} is a folder that holds {' and '.join(TOWERS)}, not {source}; give such a folder"
             )
-        sources = {name: None if weights is None else Path(weights) / name for name in TOWERS}
-        cards = {name: find(name)[1] for name in TOWERS}
+        parts = {}
         for name in TOWERS:
-            splits(cards[name], sources[name])  # misses now what would be missed in the middle of a score
-        super().__init__(card, {name: partial(LeiqSiglip, cards[name], sources[name]) for name in TOWERS})
+            own = None if source is None else Path(source) / name
+            splits(get_card(name), own)  # misses now what would be missed in the middle of a score
+            parts[name] = partial(LeiqSiglip.from_source, get_card(name), own)
+        return cls(card, parts)

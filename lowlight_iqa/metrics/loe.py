@@ -63,11 +63,6 @@ _BLIND = (
 class LOE(Metric):
     """Lightness order error: the mean number of samples whose order with a sample has turned around."""
 
-    def __init__(self, card: Card, weights: None = None) -> None:
-        if weights is not None:
-            raise ValueError(f"{card.name} has no weights to load; leave weights out")
-        super().__init__(card)
-
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
         if reference is None:

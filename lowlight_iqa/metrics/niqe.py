@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from ..functional.resize import imresize
 from ..images import Picture
 from ..metric import Metric
 from ..registry import register
-from ..weights.files import load, load_strictly
+from ..weights.files import Loaded, load_strictly
 
 PATCH = 96
 SHARP = 0.75  # pristine patches are those with at least this share of the sharpest one's deviation
@@ -48,18 +47,19 @@ SHARP = 0.75  # pristine patches are those with at least this share of the sharp
 class NIQE(Metric):
     """Natural image quality evaluator; ``NIQE.fit`` makes one with other pristine pictures."""
 
-    def __init__(
-        self, card: Card, weights: str | Path | None = None, *, parameters: Mapping[str, Tensor] | None = None
-    ) -> None:
-        if parameters is None:
-            loaded = load(card, weights)
-            card, parameters = loaded.card, loaded.tensors
+    def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
+        """Build it from the "mean" (36,) and "covariance" (36, 36) of pristine patches."""
         super().__init__(card)
         self.mean: Tensor
         self.covariance: Tensor
         self.register_buffer("mean", torch.zeros(36))
         self.register_buffer("covariance", torch.zeros(36, 36))
         load_strictly(self, parameters)
+
+    @classmethod
+    def from_weights(cls, loaded: Loaded) -> NIQE:  # type: ignore[override]
+        """Build it from a weights file."""
+        return cls(loaded.card, loaded.tensors)
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
@@ -90,9 +90,9 @@ class NIQE(Metric):
         Source: SPL 2013, section II-B: patches sharper than 0.75 of the picture's sharpest one.
         """
         from ..images import check_batch, read_image
-        from ..registry import find
+        from ..registry import get_card
 
-        card = find("niqe")[1]
+        card = get_card("niqe")
         rows = []
         with torch.no_grad():
             for image in images:
@@ -111,7 +111,7 @@ class NIQE(Metric):
             weights="",
             sha256="",
         )
-        return cls(card, parameters={"mean": stack.mean(0), "covariance": torch.cov(stack.T)})
+        return cls(card, {"mean": stack.mean(0), "covariance": torch.cov(stack.T)})
 
 
 def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

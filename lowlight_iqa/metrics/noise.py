@@ -32,11 +32,6 @@ from ..registry import register
 class Noise(Metric):
     """Mean absolute response to the difference of two Laplacians, scaled to a standard deviation."""
 
-    def __init__(self, card: Card, weights: None = None) -> None:
-        if weights is not None:
-            raise ValueError(f"{card.name} has no weights to load; leave weights out")
-        super().__init__(card)
-
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
         gray = 255 * luma(working(x))

@@ -41,11 +41,6 @@ NOISY_WIDTH = 0.0002
 class PIQE(Metric):
     """Perception-based image quality evaluator."""
 
-    def __init__(self, card: Card, weights: None = None) -> None:
-        if weights is not None:
-            raise ValueError(f"{card.name} has no weights to load; leave weights out")
-        super().__init__(card)
-
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
         gray = nss.gray_levels(x)

@@ -20,7 +20,7 @@ from ..data import Rated
 from ..distributed import Ranks
 from ..functional.logistic import fit_logistic
 from ..metrics.iaca import Iaca, IacaNetwork
-from ..registry import find
+from ..registry import get_card
 from .loop import Schedule, check_numbers, log, start_log, train
 from .losses import norm_in_norm
 from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
@@ -111,8 +111,8 @@ def train_iaca(
     if ranks.rank == 0:
         raw = outputs_of(network, ratings.val, album)
         mapping = fit_logistic(raw, [item.mos for item in ratings.val], limits=(0, 1))
-        card = make_card(find("iaca")[1], recipe, ratings, agreement(raw, ratings.val))
-        Iaca.from_network(card, network.cpu(), mapping).save_pretrained(directory)
+        card = make_card(get_card("iaca"), recipe, ratings, agreement(raw, ratings.val))
+        Iaca(card, network.cpu(), mapping).save_pretrained(directory)
         log.info("wrote %s", directory)
     ranks.barrier()
     return directory

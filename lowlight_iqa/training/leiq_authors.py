@@ -1,7 +1,7 @@
 """The recipe of ``leiq-b16`` and ``leiq-so400m``: LEIQ's own method at its own scale, on MLE.
 
 The authors have not released their training. Loss and preprocessing are theirs; the rest is that of their sibling
-repository DroneIQA-VLE (see docs/leiq-authors.md). The metric itself is trained: what learns is what scores.
+repository DroneIQA-VLE (see docs/leiq-authors.md). What learns is the metric's own network.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ..distributed import Ranks
 from ..evaluation.correlation import plcc, srcc
 from ..functional.logistic import fit_logistic, logistic
 from ..images import read_image
-from ..metrics.leiq_authors import TOWERS, LeiqSiglip, resize_8_bit
-from ..registry import find
+from ..metrics.leiq_authors import TOWERS, LeiqSiglip, SiglipNetwork, preprocess, resize_8_bit
+from ..registry import get_card
 from ..weights.files import WeightsNotFound, load_strictly
 from .loop import Schedule, check_numbers, log, start_log, train
 from .losses import plcc_loss
@@ -138,13 +138,13 @@ class Validation:
         self.mappings: dict[str, list[float]] = {}
 
     @torch.inference_mode()
-    def __call__(self, network: LeiqSiglip) -> dict[str, float]:
+    def __call__(self, network: SiglipNetwork) -> dict[str, float]:
         """Return SRCC and PLCC of every task, for files as the metric scores them, in float32."""
-        network.half_precision = None
+        device = next(network.parameters()).device
         rows = []
         for item in self.rated:
-            picture = network.prepare(read_image(item.path)).to(network.device)
-            rows.append(torch.stack(list(network.raw(picture[None]).values()), 1))
+            picture = preprocess(read_image(item.path)).to(device)
+            rows.append(torch.stack(list(network(picture[None]).values()), 1))
         shown = torch.cat(rows).double().cpu().numpy()  # (N, tasks)
         figures, mappings = dict[str, float](), {}
         for task, values in zip(network.tasks, shown.T, strict=True):
@@ -188,7 +188,7 @@ def load_tower(name: str, file: Path | None) -> nn.Module:
 
     from ..weights.checkpoint import read_checkpoint
 
-    base = find(name)[1].base_model
+    base = get_card(name).base_model
     if file is None or not file.is_file():
         raise WeightsNotFound(
             f"{'no weights are given for the tower' if file is None else f'{file} does not exist'}; download those of "
@@ -248,7 +248,7 @@ def train_leiq_authors(
     torch.manual_seed(recipe.seed)  # of the heads
     tower = backbones.siglip_tower(TOWERS[name][0], "cpu") if from_scratch else load_tower(name, initial)
     tower.set_grad_checkpointing(recipe.checkpointing)  # type: ignore[operator]
-    network = LeiqSiglip.from_tower(find(name)[1], tower).to(device).requires_grad_(True)
+    network = SiglipNetwork(name, tower).to(device)
     for task in network.tasks:
         labels_of(val_items, task)  # misses now what would be missed after an epoch
 
@@ -258,9 +258,8 @@ def train_leiq_authors(
     directory = out / name
     if ranks.rank == 0:
         network.load_state_dict(validation.weights)
-        network.calibrate(validation.mappings)
-        network.card = make_card(network.card, recipe, len(train_items), validation, initial)
-        network.save_pretrained(directory)
+        card = make_card(get_card(name), recipe, len(train_items), validation, initial)
+        LeiqSiglip(card, network, validation.mappings).save_pretrained(directory)
         log.info("wrote %s, epoch %d of %d", directory, validation.best + 1, recipe.epochs)
     ranks.barrier()
     return directory
@@ -284,7 +283,7 @@ def read_split(data: Path, recipe: Recipe) -> tuple[list[Rated], list[Rated]]:
 
 
 def run_epochs(
-    network: LeiqSiglip,
+    network: SiglipNetwork,
     items: Sequence[Rated],
     validation: Validation,
     recipe: Recipe,
@@ -294,17 +293,16 @@ def run_epochs(
 ) -> None:
     """Train on random squares of the pictures; ``validation`` keeps the best epoch's weights."""
     album = Album()
-    device = network.device
+    device = next(network.parameters()).device
     labels = {task: torch.tensor(labels_of(items, task), device=device) for task in network.tasks}
 
-    def batch_loss(net: LeiqSiglip, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
+    def batch_loss(net: SiglipNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
         chosen = rng.choice(len(items), recipe.batch, replace=False)
         corners = rng.random((recipe.batch, 2))
         mine = ranks.share(list(zip(chosen, corners, strict=True)))
         crops = torch.stack([album.crop(items[index].path, net.side, corner) for index, corner in mine])
 
-        net.half_precision = torch.bfloat16 if recipe.half else None
-        raw = net.outputs(crops.to(device))
+        raw = net.outputs(crops.to(device), torch.bfloat16 if recipe.half else None)
         together = ranks.gather(torch.stack(list(raw.values()), 1))  # (batch, tasks)
         losses = {
             task: plcc_loss(column, labels[task][chosen]) for task, column in zip(raw, together.unbind(1), strict=True)
@@ -320,7 +318,7 @@ def run_epochs(
         average=0,
         seed=recipe.seed,
         decay=recipe.decay,
-        made_from={**asdict(recipe), "metric": network.card.name, "data": fingerprint(facts)},
+        made_from={**asdict(recipe), "metric": network.name, "data": fingerprint(facts)},
     )
     rates = [(list(network.parameters()), recipe.rate)]
     train(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..registry import find, list_metrics
+from ..registry import get_card, get_class, list_metrics
 from .files import save_splits
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def convert(name: str, source: Path, out: Path, mat: Path | None = None) -> Path
         ValueError: another metric, a pickle that is more than tensors, a damaged file, keys or shapes that do not fit.
         OSError: a missing file.
     """
-    cls, card = find(name)
+    cls, card = get_class(name), get_card(name)
     build: Callable[..., Metric] | None = getattr(cls, "from_tensors", None)
     if build is None:
-        able = [known for known in list_metrics() if hasattr(find(known)[0], "from_tensors")]
+        able = [known for known in list_metrics() if hasattr(get_class(known), "from_tensors")]
         raise ValueError(f"{name} has no checkpoint of its own to convert; convert is for {', '.join(able)}")
     takes_mat = "mat" in inspect.signature(build).parameters
     if mat is not None and not takes_mat:

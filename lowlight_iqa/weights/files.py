@@ -117,13 +117,13 @@ def fetch(what: str, to: str | Path | None = None) -> Path:
         WeightsNotFound: not to be had.
         ValueError: damaged, even after a second download.
     """
-    from ..registry import create_metric, find
+    from ..registry import create_metric, get_card
 
     if what.startswith("hf:"):
         source: str | Path = what
         card = _card_of(what)
     else:
-        card = find(what)[1]
+        card = get_card(what)
         if card.weights:
             metric = create_metric(what)
             return BUNDLED / card.weights if to is None else metric.save_pretrained(to)
@@ -188,9 +188,9 @@ def _healed(source: str | Path, read: Callable[[bool], T]) -> T:
 
 def _card_of(source: str | Path) -> Card:
     """The registered card of the metric whose weights a source holds."""
-    from ..registry import find
+    from ..registry import get_card
 
-    return find(_healed(source, partial(_read_config, source))["card"]["name"])[1]
+    return get_card(_healed(source, partial(_read_config, source))["card"]["name"])
 
 
 def _file(source: str | Path, name: str, anew: bool = False) -> Path:

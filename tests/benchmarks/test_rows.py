@@ -7,7 +7,7 @@ from support import ROOT
 
 import lowlight_iqa
 from lowlight_iqa.data import NAMES, load
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from published import FIGURES, HOWS, label, rows
@@ -16,7 +16,7 @@ ROWS = rows()
 
 
 def test_every_figure_of_every_card_has_a_row():
-    stated = {(name, what) for name in lowlight_iqa.list_metrics() for what in find(name)[1].reached}
+    stated = {(name, what) for name in lowlight_iqa.list_metrics() for what in get_card(name).reached}
     measured = {(row["metric"], row["card"]) for row in ROWS if row["how"] == "card"}
     assert stated - measured == set(), "add a row to benchmarks/published.toml"
     assert measured - stated == set(), "these rows measure what no card states"

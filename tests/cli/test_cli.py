@@ -20,9 +20,6 @@ from lowlight_iqa.cli.main import main
 
 
 class Brightness(Metric):
-    def __init__(self, card, weights=None):
-        super().__init__(card)
-
     def score_batch(self, x, reference=None):
         return x.mean((1, 2, 3)) if reference is None else (x - reference).mean((1, 2, 3))
 

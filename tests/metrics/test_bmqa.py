@@ -22,7 +22,7 @@ from lowlight_iqa.metrics.bmqa.network import BmqaNetwork, Config, paper_config
 from lowlight_iqa.metrics.bmqa.slots import SLOTS, measure, plain_sentence, slots_of
 from lowlight_iqa.metrics.bmqa.towers import GRID, Attention, TextTower
 from lowlight_iqa.metrics.bmqa.vocabulary import END, UNKNOWN, Vocabulary, padded
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card
 from lowlight_iqa.training import loop
 from lowlight_iqa.training.bmqa import descriptions
 from lowlight_iqa.training.degradations import RAMPS, degrade
@@ -51,7 +51,7 @@ def untrained(**config):
     for parameter in network.tower.trunk.parameters():
         parameter.data.mul_(1.3)  # random batch norms fade from stage to stage
     network.captioner.output.bias.data[END] += 0.5
-    return Bmqa.from_network(find("bmqa")[1], network, (0.9, 0.1, 0.0, 0.5), RULES)
+    return Bmqa(get_card("bmqa"), network, (0.9, 0.1, 0.0, 0.5), RULES)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_the_caption_is_a_text_like_any_other(metric):
 
 def test_the_gradient_at_a_fixed_caption_equals_central_differences(metric):
     network = copy.deepcopy(metric.network).double()
-    wide = Bmqa.from_network(metric.card, network, metric.mapping, metric.rules)
+    wide = Bmqa(metric.card, network, metric.mapping, metric.rules)
     x = (0.1 + 0.8 * photo().double()[None]).requires_grad_()
     text = wide.caption(x)
     scores = wide(x, text=text)

@@ -16,7 +16,7 @@ from lowlight_iqa.metrics import iaca
 from lowlight_iqa.metrics import iaca_authors as iaca_resnext101
 from lowlight_iqa.metrics.iaca import Iaca, IacaNetwork, deviation
 from lowlight_iqa.metrics.iaca_authors import IacaResNeXt101
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card
 from lowlight_iqa.training.iaca import iaca_loss, rotated
 from lowlight_iqa.training.losses import norm_in_norm, plcc_loss
 
@@ -35,7 +35,7 @@ def tensors():
 @pytest.fixture(scope="module")
 def exact(tensors):
     """The authors' network on stand-in weights."""
-    return IacaResNeXt101.from_tensors(find("iaca-resnext101")[1], tensors)
+    return IacaResNeXt101.from_tensors(get_card("iaca-resnext101"), tensors)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def compact():
     network = IacaNetwork("lite0")
     for parameter in network.trunk.parameters():
         parameter.data.mul_(1.3)  # random batch norms fade from stage to stage
-    return Iaca.from_network(find("iaca")[1], network, (0.9, 0.1, 0.0, 0.5))
+    return Iaca(get_card("iaca"), network, (0.9, 0.1, 0.0, 0.5))
 
 
 @pytest.fixture(scope="module", params=["exact", "compact"])
@@ -57,7 +57,7 @@ def metric(request):
 def wide(metric):
     """The same in float64."""
     if isinstance(metric, Iaca):
-        return Iaca.from_network(metric.card, copy.deepcopy(metric.network).double(), metric.mapping)
+        return Iaca(metric.card, copy.deepcopy(metric.network).double(), metric.mapping)
     return IacaResNeXt101.from_tensors(metric.card, metric.state_dict()).double()
 
 
@@ -99,7 +99,7 @@ def test_keys_are_the_authors_and_nothing_else_is_taken(exact, tensors):
 
 
 def test_the_affine_map_is_saved_with_the_weights(tensors, tmp_path):
-    made = IacaResNeXt101.from_tensors(find("iaca-resnext101")[1], tensors, slope=0.5, intercept=0.25)
+    made = IacaResNeXt101.from_tensors(get_card("iaca-resnext101"), tensors, slope=0.5, intercept=0.25)
     again = create_metric("iaca-resnext101", weights=made.save_pretrained(tmp_path))
     assert (again.slope, again.intercept) == (0.5, 0.25)
     x = photo()

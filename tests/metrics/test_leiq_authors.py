@@ -21,7 +21,7 @@ from lowlight_iqa.cli.main import main
 from lowlight_iqa.functional.logistic import logistic
 from lowlight_iqa.metrics.leiq import TASKS
 from lowlight_iqa.metrics.leiq_authors import TOWERS, new_size, resize, resize_8_bit
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card, get_class
 from lowlight_iqa.weights.files import save_splits
 
 SHARED = Path(os.environ.get("LOWLIGHT_IQA_SHARED", ROOT.parent / "shared"))
@@ -52,7 +52,7 @@ def stand_in(name, mat=None, shift=0.0):
     for key in weights:
         if key.endswith("1.bias"):
             weights[key] = weights[key] + shift
-    return find(name)[0].from_tensors(find(name)[1], weights, mat or loadmat(MATS[name]))
+    return get_class(name).from_tensors(get_card(name), weights, mat or loadmat(MATS[name]))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def save(name, folder, count):
         return stand_in(name).save_pretrained(folder)
     for split in range(count):
         stand_in(name, shift=0.2 * split).save_pretrained(folder / f"v{split}")
-    return save_splits(find(name)[1], folder, [f"v{split}" for split in range(count)])
+    return save_splits(get_card(name), folder, [f"v{split}" for split in range(count)])
 
 
 def photo(size=128):
@@ -128,7 +128,7 @@ def check_parity(metric, exact, differentiable):
     authors = AUTHORS[metric.card.name]
     assert metric.mappings["mos"] == pytest.approx(authors["mapping"], rel=1e-4)
     paths = [*exact, *differentiable]
-    ways = [metric.prepare(read_image(path)) for path in exact]
+    ways = [metric.preprocess(read_image(path)) for path in exact]
     ways += [read_image(path) for path in differentiable]
     for index, (path, x) in enumerate(zip(paths, ways, strict=True)):
         with torch.inference_mode():
@@ -236,8 +236,11 @@ def test_half_precision_has_to_be_asked_for(tiny, tmp_path, dtype):
 
 def test_pooling_and_heads_stay_in_float32(tiny):
     metric, kinds = stand_in("leiq-so400m"), {}
-    parts = {"block": metric.feature_extraction["trunk"].blocks[1].mlp.fc1, "head": metric.heads["noise"][0]}
-    parts["pooling"] = metric.feature_extraction["trunk"].attn_pool.q
+    parts = {
+        "block": metric.network.feature_extraction["trunk"].blocks[1].mlp.fc1,
+        "head": metric.network.heads["noise"][0],
+    }
+    parts["pooling"] = metric.network.feature_extraction["trunk"].attn_pool.q
     for part, module in parts.items():
         module.register_forward_hook(lambda _, args, output, part=part: kinds.update({part: output.dtype}))
     metric.half_precision = torch.float16
@@ -261,7 +264,7 @@ def test_the_blocks_can_be_compiled(tiny):
     metric, x = stand_in("leiq-b16"), photo()[None]
     expected, keys = metric(x), set(metric.state_dict())
     torch._dynamo.utils.counters.clear()
-    metric.feature_extraction["trunk"].blocks.compile(backend="aot_eager")
+    metric.network.feature_extraction["trunk"].blocks.compile(backend="aot_eager")
     with torch.inference_mode():
         assert torch.allclose(metric(x), expected, rtol=0, atol=1e-4)
     leaf = x.clone().requires_grad_()
@@ -309,7 +312,9 @@ def test_the_8_bit_path_is_torchvision_s(tiny, name, size):
     steps = [transforms.Resize(432), transforms.CenterCrop(side), transforms.ToTensor()]
     expected = transforms.Compose([*steps, transforms.Normalize([0.5] * 3, [0.5] * 3)])(Image.fromarray(array))
     seen = []
-    metric.feature_extraction["trunk"].patch_embed.register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
+    metric.network.feature_extraction["trunk"].patch_embed.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0][0])
+    )
     metric(array)
     assert torch.equal(seen[0], expected)
 
@@ -343,7 +348,7 @@ def test_finer_pictures_are_not_rounded(tiny, tmp_path):
     assert torch.allclose(metric(tmp_path / "deep.png"), metric(x), rtol=0, atol=1e-5)
     assert torch.allclose(metric(x.permute(1, 2, 0).numpy()), metric(x), rtol=0, atol=1e-5)
     for picture, rounded in ((x, False), ((x * 255).round() / 255, True)):
-        levels = metric.prepare(picture) * 255
+        levels = metric.preprocess(picture) * 255
         assert (abs(levels - levels.round()).max() < 1e-3) == rounded
 
 
@@ -420,7 +425,7 @@ def test_attributes_without_labels_are_not_shown_as_if_on_a_scale(tiny, tmp_path
     ("mat", "words"), [(None, "give --mat"), ({"__header__": b"", "x": 0}, "holds x, but neither")]
 )
 def test_there_is_no_mos_without_its_labels(tiny, mat, words):
-    cls, card = find("leiq-b16")
+    cls, card = get_class("leiq-b16"), get_card("leiq-b16")
     with pytest.raises(ValueError, match=words):
         cls.from_tensors(card, tensors("leiq-b16"), mat)
 

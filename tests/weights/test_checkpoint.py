@@ -14,7 +14,7 @@ from torch import nn
 from lowlight_iqa import Card, Metric, WeightsNotFound, create_metric, registry
 from lowlight_iqa.cli.main import main
 from lowlight_iqa.weights.checkpoint import convert, read_checkpoint
-from lowlight_iqa.weights.files import CONFIG, WEIGHTS, load, load_strictly
+from lowlight_iqa.weights.files import CONFIG, WEIGHTS, load_strictly
 
 CARD = Card(
     name="toy",
@@ -29,23 +29,19 @@ CARD = Card(
 
 
 class Toy(Metric):
-    def __init__(self, card, weights=None):
-        loaded = load(card, weights)
-        super().__init__(loaded.card)
-        self.build(loaded.tensors)
-        self.offset = loaded.config["offset"]
-
-    def build(self, tensors):
-        self.layer = nn.Linear(3, 1)
-        load_strictly(self, tensors)
+    def __init__(self, card, layer, offset=0.0):
+        super().__init__(card)
+        self.layer, self.offset = layer, offset
         self.eval().requires_grad_(False)
 
     @classmethod
-    def from_tensors(cls, card, tensors):
-        metric = cls.__new__(cls)
-        Metric.__init__(metric, card)
-        metric.build(tensors)
-        metric.offset = 0.0
+    def from_weights(cls, loaded):
+        return cls.from_tensors(loaded.card, loaded.tensors, **loaded.config)
+
+    @classmethod
+    def from_tensors(cls, card, tensors, offset=0.0):
+        metric = cls(card, nn.Linear(3, 1), offset)
+        load_strictly(metric, tensors)
         return metric
 
     def score_batch(self, x, reference=None):
@@ -60,9 +56,11 @@ class ToyWithMat(Toy):
     def from_tensors(cls, card, tensors, mat=None):
         if mat is None:
             raise ValueError("toy-mat needs its .mat")
-        metric = super().from_tensors(card, tensors)
-        metric.offset = float(mat["label"].mean())
-        return metric
+        return super().from_tensors(card, tensors, float(mat["label"].mean()))
+
+    @classmethod
+    def from_weights(cls, loaded):
+        return Toy.from_tensors.__func__(cls, loaded.card, loaded.tensors, **loaded.config)
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from lowlight_iqa import WeightsNotFound, create_metric, list_metrics, read_imag
 from lowlight_iqa.cli.main import main
 from lowlight_iqa.metrics.brisque import Brisque
 from lowlight_iqa.metrics.niqe import NIQE
-from lowlight_iqa.registry import find
+from lowlight_iqa.registry import get_card
 from lowlight_iqa.weights.files import CONFIG, FILES, LICENSE, README, WEIGHTS, fetch, load, push, splits, store_dir
 from lowlight_iqa.weights.hub import model_card
 
@@ -329,7 +329,7 @@ def unbundled(hub, tmp_path, monkeypatch):
     """A metric that is nowhere but on the Hub."""
     monkeypatch.setenv("LOWLIGHT_IQA_HOME", str(tmp_path / "store"))
     monkeypatch.setattr(registry, "_entries", {**registry._table()})
-    card = replace(find(METRIC)[1], name="elsewhere", weights="", sha256="")
+    card = replace(get_card(METRIC), name="elsewhere", weights="", sha256="")
     metric = Brisque(card, parameters=create_metric(METRIC).state_dict())
     commit = hub.commit(REPO, contents(metric.save_pretrained(tmp_path / "made")))
     registry.register(replace(card, hub=f"{REPO}@{commit}"))(Brisque)
@@ -348,7 +348,7 @@ def test_a_name_s_weights_are_looked_for_in_the_store_and_then_on_the_hub(hub, u
 
 
 def test_a_name_without_weights_says_where_they_come_from(hub, unbundled):
-    card = replace(find("elsewhere")[1], hub="", origin="the moon; `lowlight-iqa convert` installs them")
+    card = replace(get_card("elsewhere"), hub="", origin="the moon; `lowlight-iqa convert` installs them")
     with pytest.raises(WeightsNotFound) as caught:
         load(card)
     for word in (str(store_dir("elsewhere") / WEIGHTS), "the moon", "lowlight-iqa convert", "weights=DIR"):
@@ -386,7 +386,7 @@ def test_fetch_a_name(hub, unbundled, tmp_path, capsys):
 def test_fetch_what_is_bundled(hub, tmp_path, expected, capsys):
     status, out, _ = cli(capsys, "fetch", METRIC)
     assert status == 0
-    assert hashlib.sha256(Path(out).read_bytes()).hexdigest() == find(METRIC)[1].sha256
+    assert hashlib.sha256(Path(out).read_bytes()).hexdigest() == get_card(METRIC).sha256
     assert cli(capsys, "fetch", METRIC, "--to", tmp_path / "there")[0] == 0
     assert torch.equal(scores(tmp_path / "there"), expected)
     assert hub.connections == 0
@@ -421,7 +421,7 @@ def several(saved, tmp_path):
 
 
 def test_splits_are_fetched_and_checked_one_by_one(hub, several, tmp_path):
-    card = find(METRIC)[1]
+    card = get_card(METRIC)
     source = f"hf://{REPO}@{hub.commit(REPO, contents(several))}"
     for whole in (several, source):
         v0, v1 = splits(card, whole)
@@ -437,7 +437,7 @@ def test_splits_are_fetched_and_checked_one_by_one(hub, several, tmp_path):
 
 
 def test_what_has_no_splits_is_its_own(saved):
-    assert splits(find(METRIC)[1], saved) == [saved]
+    assert splits(get_card(METRIC), saved) == [saved]
 
 
 @pytest.mark.parametrize("names", [["../saved"], ["v0", "/etc"], "v0", [""]])
@@ -445,7 +445,7 @@ def test_splits_lie_inside(several, names):
     config = json.loads((several / CONFIG).read_text())
     (several / CONFIG).write_text(json.dumps({**config, "splits": names}))
     with pytest.raises(ValueError, match="plain names"):
-        splits(find(METRIC)[1], several)
+        splits(get_card(METRIC), several)
 
 
 # Uploads
@@ -498,7 +498,7 @@ def test_what_is_not_pushed(hub, saved, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", list_metrics())
 def test_the_model_card_is_one_that_the_hub_accepts(name, tmp_path):
-    card = find(name)[1]
+    card = get_card(name)
     text = model_card(card)
     assert metadata_errors(text) == []
     parsed = ModelCard(text)  # model-index too
@@ -521,7 +521,7 @@ def results(card):
 
 
 def test_the_model_cards_of_the_trained_metrics():
-    card = find("leiq")[1]
+    card = get_card("leiq")
     data = ModelCard(model_card(card)).data
     assert (data.base_model, data.datasets) == ("timm/tf_efficientnet_lite2.in1k", ["BIQ2021", "LOL"])
     assert (data.license, data.license_name) == ("other", "research-use")
@@ -530,7 +530,7 @@ def test_the_model_cards_of_the_trained_metrics():
         ("pearsonr", "BIQ2021 test split, 2000 pictures"): 0.853,
         ("spearmanr", "BIQ2021 test split, 409 dark pictures (mean luma < 70)"): 0.900,
     }
-    assert list(results(find(METRIC)[1]).values()) == [0.735, 0.776]
+    assert list(results(get_card(METRIC)).values()) == [0.735, 0.776]
 
 
 def test_licenses_and_notices_go_with_the_weights(saved, tmp_path):

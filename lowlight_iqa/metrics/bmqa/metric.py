@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from ...functional.resize import SHORT_SIDE
 from ...images import check_batch
 from ...metric import Assessment, Metric, Pictures, as_list
 from ...registry import register
-from ...weights.files import load, load_strictly
+from ...weights.files import Loaded, load_strictly
 from .network import BmqaNetwork, Config
 from .slots import levels_of, plain_sentence
 from .towers import GRID
@@ -94,12 +93,23 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
 class Bmqa(Metric):
     """Score on BIQ2021's 0..1 from a picture and a description of it: the caller's, or the captioner's own."""
 
-    def __init__(self, card: Card, weights: str | Path | None = None, captioner: str = "learned") -> None:
-        """Load it.
+    options = ("captioner",)
+
+    def __init__(
+        self,
+        card: Card,
+        network: BmqaNetwork,
+        mapping: Sequence[float],
+        rules: Mapping[str, Sequence[float]],
+        captioner: str = CAPTIONERS[0],
+    ) -> None:
+        """Build it around a network.
 
         Args:
             card: its card.
-            weights: as for every metric.
+            network: both towers and the captioner.
+            mapping: parameters of ``logistic``, to the scale of the labels.
+            rules: the thresholds of each slot's words.
             captioner: who finds the words of ``metric(img)``: "learned", the network's; or "rules", by measuring: each
                 slot's word follows from a number (``measure``) and its thresholds, the appearance from the score at
                 the other words.
@@ -109,36 +119,19 @@ class Bmqa(Metric):
         """
         if captioner not in CAPTIONERS:
             raise ValueError(f"the captioners are {' and '.join(map(repr, CAPTIONERS))}, not {captioner!r}")
-        loaded = load(card, weights)
-        super().__init__(loaded.card)
-        self._adopt(
-            BmqaNetwork(Config(**loaded.config["network"]), Vocabulary(loaded.config["words"])),
-            loaded.config["mapping"],
-            loaded.config["rules"],
-            captioner,
-        )
-        load_strictly(self, loaded.tensors)
-
-    @classmethod
-    def from_network(
-        cls, card: Card, network: BmqaNetwork, mapping: Sequence[float], rules: Mapping[str, Sequence[float]]
-    ) -> Bmqa:
-        """A metric around a trained network, for saving it; ``rules`` are the thresholds of each slot's words."""
-        metric = cls.__new__(cls)
-        Metric.__init__(metric, card)
-        metric._adopt(network, mapping, rules)
-        return metric
-
-    def _adopt(
-        self,
-        network: BmqaNetwork,
-        mapping: Sequence[float],
-        rules: Mapping[str, Sequence[float]],
-        captioner: str = CAPTIONERS[0],
-    ) -> None:
+        super().__init__(card)
         self.network, self.mapping, self.captioner = network, list(mapping), captioner
         self.rules = {name: list(values) for name, values in rules.items()}
         self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_weights(cls, loaded: Loaded, captioner: str = CAPTIONERS[0]) -> Bmqa:  # type: ignore[override]
+        """Build it from a weights file."""
+        config = loaded.config
+        network = BmqaNetwork(Config(**config["network"]), Vocabulary(config["words"]))
+        metric = cls(loaded.card, network, config["mapping"], config["rules"], captioner)
+        load_strictly(metric, loaded.tensors)
+        return metric
 
     def weight_config(self) -> dict[str, Any]:
         """Architecture, vocabulary, mapping and thresholds."""

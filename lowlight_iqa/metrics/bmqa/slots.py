@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ...functional.color import luma, working
 from ...functional.resize import SHORT_SIDE, reduce
-from ...registry import find
-from ..colorfulness import Colorfulness
+from ..colorfulness import colorfulness
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def measure(x: Tensor) -> dict[str, Tensor]:
     blocks = F.avg_pool2d(response.abs()[:, None], 8).flatten(1) * ((torch.pi / 2) ** 0.5 / 6)
     return {
         "brightness": gray.mean((1, 2)),
-        "contrast": Colorfulness(find("colorfulness")[1]).score_batch(x),
+        "contrast": colorfulness(x),
         "noise": -blocks.quantile(0.25, dim=1),
         "exposure": -((x.amax(1) - 0.7).clamp_min(0) / 0.3).square().mean((1, 2)),
     }

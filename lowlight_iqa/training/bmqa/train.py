@@ -19,7 +19,7 @@ from ...functional.logistic import fit_logistic
 from ...metrics.bmqa.metric import PAPER, Bmqa
 from ...metrics.bmqa.network import BmqaNetwork
 from ...metrics.bmqa.vocabulary import Vocabulary
-from ...registry import find
+from ...registry import get_card
 from ..loop import log, start_log
 from ..pictures import Album, agreement
 from . import descriptions
@@ -86,8 +86,8 @@ def train_bmqa(
         if stage == "caption":
             figures, mapping = measure_all(network, material)
             log.info("held out: %s", " ".join(f"{key} {value:.4f}" for key, value in figures.items()))
-            card = make_card(find(name)[1], recipe, material, figures)
-            Bmqa.from_network(card, network.cpu(), mapping, material.rules).save_pretrained(directory)
+            card = make_card(get_card(name), recipe, material, figures)
+            Bmqa(card, network.cpu(), mapping, material.rules).save_pretrained(directory)
         log.info("wrote %s", directory)
     ranks.barrier()
     return directory

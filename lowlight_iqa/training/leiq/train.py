@@ -24,7 +24,7 @@ from ...distributed import Ranks
 from ...evaluation.correlation import srcc
 from ...functional.logistic import fit_logistic
 from ...metrics.leiq import TASKS, Leiq, LeiqNetwork
-from ...registry import find
+from ...registry import get_card
 from ..loop import Schedule, log, start_log, train
 from ..losses import plcc_loss
 from ..pictures import agreement, random_crop, starting_trunk, to_tensor
@@ -79,8 +79,8 @@ def train_leiq(
     if ranks.rank == 0:
         settle_order(network, material, recipe)
         figures, mappings = measure(network, material)
-        card = make_card(find("leiq")[1], recipe, material, figures)
-        Leiq.from_network(card, network.cpu(), mappings).save_pretrained(directory)
+        card = make_card(get_card("leiq"), recipe, material, figures)
+        Leiq(card, network.cpu(), mappings).save_pretrained(directory)
         log.info("wrote %s", directory)
     ranks.barrier()
     return directory

@@ -1,9 +1,9 @@
 """Does a metric beside L1 help a network that can denoise: ``python benchmarks/restoration.py --lol DATA/lol``.
 
-A small U-Net with residual output learns LOL's training pairs by L1, with and without a metric. It is judged
-on eval15 by PSNR, SSIM, PSNR with the brightness matched, and by the metrics that took no part. Each run's figures are appended to
-benchmarks/restoration.jsonl as soon as they are there, and runs found in it are not made again. The metric's weight is
-chosen on held-out training pairs; eval15 takes no part in it. Needs scikit-image (the bench extra).
+A small U-Net with residual output learns LOL's training pairs by L1, with and without a metric. It is judged on
+eval15 by PSNR, SSIM, PSNR with the brightness matched, and by the metrics that took no part. Each run's figures are
+appended to benchmarks/restoration.jsonl as soon as they are there, and runs found in it are not made again. The
+metric's weight is chosen on held-out training pairs; eval15 takes no part in it. Needs scikit-image (the bench extra).
 """
 
 from __future__ import annotations

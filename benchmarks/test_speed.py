@@ -264,9 +264,13 @@ run. piq and pyiqa are handed the parameters that they would download. The learn
 libraries; what stands beside them are other learned no-reference metrics (weights drawn at random: they do not change
 the time), so their rows compare what a user would otherwise take, not the same computation.
 
+<!-- speed: begin -->
+
 | metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |
 |---|---|---|---|---|---|---|---|
 {table}
+
+<!-- speed: end -->
 
 ## The authors' LEIQ
 

@@ -1,0 +1,99 @@
+"""Write the tables of README.md and docs/ that follow from the cards and from kept measurements.
+
+    python tools/pages.py           # write them
+    python tools/pages.py --check   # exit with 1 and name the pages that differ from what would be written
+
+Each table stands between two comments, ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``. Tables of measurements that
+need data or hours (the leaderboard, the trainings on LOL) are written by their own benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lowlight_iqa import Card, list_metrics
+from lowlight_iqa.registry import get_card
+
+ROOT = Path(__file__).parents[1]
+
+
+def cards() -> list[Card]:
+    """The cards of the metrics that need nothing but the package, learned ones first."""
+    found = [get_card(name) for name in list_metrics()]
+    return sorted((card for card in found if not card.origin and not card.checkpoint), key=lambda c: not c.learned)
+
+
+def metric_table() -> str:
+    """What each metric sees, misses, and may be used for."""
+    rows = ["| metric | range, better | answers to | known to misjudge | commercial use |", "|---|---|---|---|---|"]
+    for card in cards():
+        low, high = card.score_range
+        rows.append(
+            f"| `{card.name}` | {low:g} to {high:g}, {'lower' if card.lower_better else 'higher'} "
+            f"| {', '.join(card.sees) or 'one property alone'} | {plain(card.blind_spots) or 'see its page'} "
+            f"| {'yes' if card.commercial else 'no'} |"
+        )
+    return "\n".join(rows)
+
+
+def reached_table() -> str:
+    """The figures that the cards of the learned metrics state."""
+    rows = ["| metric | figure | reached |", "|---|---|---|"]
+    for card in cards():
+        rows += [f"| `{card.name}` | {plain(what)} | {plain(value)} |" for what, value in card.reached.items()]
+    return "\n".join(rows)
+
+
+def speed_table() -> str:
+    """Rows of benchmarks/speed.json, as benchmarks/test_speed.py writes them."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from test_speed import line
+
+    rows = json.loads((ROOT / "benchmarks" / "speed.json").read_text(encoding="utf-8"))["rows"]
+    heads = "| metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |"
+    return "\n".join([heads, "|---" * 8 + "|", *(line(row, rows) for row in rows)])
+
+
+def plain(text: str) -> str:
+    """Text for a cell of a table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+TABLES: dict[str, Callable[[], str]] = {"metrics": metric_table, "reached": reached_table, "speed": speed_table}
+
+
+def written(text: str) -> str:
+    """A page with each of its tables as it should be."""
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if begin in text:
+            pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+            text = pattern.sub(lambda _, make=make, b=begin, e=end: f"{b}\n\n{make()}\n\n{e}", text)
+    return text
+
+
+def main() -> int:
+    """Write the pages, or compare."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page differs")
+    args = parser.parse_args()
+    differing = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        before = path.read_text(encoding="utf-8")
+        after = written(before)
+        if after != before:
+            differing.append(path.relative_to(ROOT).as_posix())
+            if not args.check:
+                path.write_text(after, encoding="utf-8")
+    if differing:
+        print(f"{'differ' if args.check else 'written'}: {', '.join(differing)}")
+    return 1 if args.check and differing else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -15,8 +15,19 @@ from .weights.files import WeightsNotFound
 
 if TYPE_CHECKING:
     from .evaluation.evaluate import evaluate
+    from .scoring.pipeline import score
 
-__all__ = ["Assessment", "Card", "Metric", "WeightsNotFound", "create_metric", "evaluate", "list_metrics", "read_image"]
+__all__ = [
+    "Assessment",
+    "Card",
+    "Metric",
+    "WeightsNotFound",
+    "create_metric",
+    "evaluate",
+    "list_metrics",
+    "read_image",
+    "score",
+]
 __version__ = "0.1.0"
 
 
@@ -25,4 +36,8 @@ def __getattr__(name: str) -> Any:
         from .evaluation.evaluate import evaluate
 
         return evaluate
+    if name == "score":
+        from .scoring.pipeline import score
+
+        return score
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

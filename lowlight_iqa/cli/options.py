@@ -22,11 +22,17 @@ class Parser(argparse.ArgumentParser):
 
 def report(message: str) -> None:
     """Tell the user of a problem, in one line on stderr."""
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out: a file's name may not drive the terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in aligned columns."""
+    """Print rows in aligned columns, with control characters spelled out."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -3,49 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..images import SUFFIXES, read_image
-from ..registry import create_metric, get_card
+from ..registry import get_card
 from .options import Subparsers, add_device, pick_device, print_table, report
 
 if TYPE_CHECKING:
-    from ..metric import Assessment, Metric
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What became of one picture."""
-
-    path: str
-    results: dict[str, Assessment] = field(default_factory=dict)  # by metric
-    error: str = ""
-
-    def cells(self) -> dict[str, str]:
-        """The columns of a table: ``leiq``, ``leiq.light``, ..."""
-        cells = {"path": self.path}
-        for name, result in self.results.items():
-            cells[name] = f"{result.score:.6g}"
-            cells |= {f"{name}.{key}": f"{value:.6g}" for key, value in result.attributes.items()}
-            cells |= {f"{name}.{key}.uncalibrated": f"{value:.6g}" for key, value in result.uncalibrated.items()}
-        return cells
+    from ..scoring.pipeline import Record
+    from ..scoring.sources import Source
 
 
 def add(subparsers: Subparsers) -> None:
     """Declare ``score``."""
     parser = subparsers.add_parser(
         "score",
-        description="Score pictures, one row for each, in the order given; folders are searched recursively. "
-        'A picture that cannot be scored is reported on stderr and left out (in JSON it has an "error" '
-        "instead of scores), and the exit status is 1.",
+        description="Score pictures, one row for each, in the order given. A picture that cannot be scored is "
+        'reported on stderr and left out of tables (in JSON and in --out it has an "error" instead of scores), and '
+        "the exit status is 1.",
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", type=Path, help="picture or folder")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="picture, folder (searched recursively), glob, list (.txt, or .csv with a column path), .tar shard, "
+        ".parquet with paths or bytes, or - for a list on standard input",
+    )
     parser.add_argument(
         "-m",
         "--metric",
@@ -56,14 +44,20 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--weights", metavar="DIR", help="or hf://owner/repo@COMMIT, instead of its own, for a single metric"
     )
-    parser.add_argument(
-        "--reference",
-        metavar="PATH",
-        type=Path,
-        help="the dark input, or a folder with files of the same names",
-    )
+    parser.add_argument("--reference", metavar="PATH", help="the dark input, or a folder with files of the same names")
     parser.add_argument("--attributes", action="store_true", help="also what the metric says of light, noise, ...")
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help="of standard output")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=".csv, .jsonl or .parquet, written as the scores come, instead of standard output",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with --out: pictures it holds as they are now are skipped"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that decode and, on a CPU, score")
+    parser.add_argument("--batch", type=int, metavar="N", help="pictures of one size scored together")
     add_device(parser)
     parser.set_defaults(run=run)
 
@@ -71,119 +65,149 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score pictures with one or more metrics; each is decoded once."""
     names = list(dict.fromkeys(",".join(args.metric or ["leiq"]).split(",")))
-    cards = [get_card(name) for name in names]
+    check(args, names)
+    device = pick_device(args.device)
+
+    from ..scoring.pipeline import Work, make_metrics
+    from ..scoring.pipeline import run as run_pipeline
+    from ..scoring.sinks import open_sink
+    from ..scoring.sources import find_sources
+
+    work = Work(make_metrics(names, args.weights, device), args.reference, args.attributes)
+    tally = Tally(names)
+    sources = find_sources(args.paths)
+    if args.out is None:
+        records = tally.watch(run_pipeline(sources, work, workers=args.workers, batch=args.batch), args.paths)
+        {"table": _write_table, "csv": _write_csv, "json": _write_json}[args.format](records, names)
+    else:
+        with open_sink(args.out, names, resume=args.resume) as sink:
+            rest = tally.skip(sources, sink.holds)
+            for record in tally.watch(run_pipeline(rest, work, workers=args.workers, batch=args.batch), args.paths):
+                sink.write(record)
+
+    tally.report()
+    return 1 if tally.failed else 0
+
+
+def check(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse options that do not go together, before anything is loaded.
+
+    Raises:
+        ValueError: they do not.
+    """
+    comparing = [name for name in names if get_card(name).needs_reference]
     if args.weights and len(names) > 1:
         raise ValueError(f"--weights belongs to one metric, not to {', '.join(names)}; score with one at a time")
-    comparing = [card.name for card in cards if card.needs_reference]
     if comparing and args.reference is None:
         raise ValueError(f"{comparing[0]} compares with the dark input; give --reference")
     if args.reference is not None and not comparing:
         raise ValueError(f"--reference is of no use to {', '.join(names)}; leave it out")
-    pictures = list(find_pictures(args.paths))
-    device = pick_device(args.device)
-    metrics = [create_metric(name, device=device, weights=args.weights) for name in names]
-
-    failed: list[Path] = []
-    entries = _score(pictures, metrics, args.reference, args.attributes, failed)
-    {"table": _write_table, "csv": _write_csv, "json": _write_json}[args.format](entries, names)
-    return 1 if failed else 0
+    if args.resume and args.out is None:
+        raise ValueError("--resume goes on with a file; give --out")
 
 
-def find_pictures(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files among the paths as they are given, and the pictures in the folders among them, sorted.
+class Tally:
+    """What has come of a run so far: a bar while it goes, one line at its end."""
 
-    Raises:
-        ValueError: a folder without pictures.
-    """
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not inside:
-            raise ValueError(f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})")
-        yield from inside
+    def __init__(self, names: Sequence[str]) -> None:
+        self.sums = {name: [0.0, 0.0] for name in names}  # running mean, sum of squared distances from it
+        self.scored = self.failed = self.skipped = 0
+        self.start = 0.0
+
+    def skip(self, sources: Iterable[Source], holds: Any) -> Iterator[Source]:
+        """Yield the sources that are not done yet."""
+        for source in sources:
+            if holds(source):
+                self.skipped += 1
+            else:
+                yield source
+
+    def watch(self, records: Iterable[Record], paths: Sequence[str]) -> Iterator[Record]:
+        """Pass records on, report those that failed and, on a terminal, show how fast it goes and how long it takes."""
+        from tqdm import tqdm
+
+        self.start = time.monotonic()
+        shown = sys.stderr.isatty()
+        with tqdm(unit="picture", file=sys.stderr, disable=not shown, smoothing=0.1) as bar:
+            if shown:
+                threading.Thread(target=self._count, args=(bar, paths), daemon=True).start()
+            for record in records:
+                if record.error:
+                    self.failed += 1
+                    with tqdm.external_write_mode(file=sys.stderr):
+                        report(record.error)
+                else:
+                    self.add(record)
+                bar.update()
+                yield record
+
+    def _count(self, bar: Any, paths: Sequence[str]) -> None:
+        from ..scoring.sources import count_files
+
+        count = count_files(paths)
+        if count is not None:
+            bar.total = max(0, count - self.skipped)
+
+    def add(self, record: Record) -> None:
+        """Count scores, in Welford's way."""
+        self.scored += 1
+        for name, result in record.results.items():
+            mean, squares = self.sums[name]
+            step = result.score - mean
+            mean += step / self.scored
+            self.sums[name] = [mean, squares + step * (result.score - mean)]
+
+    def report(self) -> None:
+        """Tell the mean, the deviation and what failed, if there is more than one picture."""
+        if self.scored + self.failed + self.skipped < 2:
+            return
+        figures = [
+            f"{name} mean {mean:.4g}, deviation {(squares / self.scored) ** 0.5:.3g}"
+            for name, (mean, squares) in self.sums.items()
+            if self.scored
+        ]
+        rate = (self.scored + self.failed) / max(1e-9, time.monotonic() - self.start)
+        counts = [f"{self.scored} scored", f"{self.failed} failed", f"{self.skipped} skipped"]
+        print(
+            "; ".join([", ".join(counts if self.skipped else counts[:2]), *figures, f"{rate:.3g} pictures/s"]),
+            file=sys.stderr,
+        )
 
 
-def _score(
-    pictures: Sequence[Path],
-    metrics: Sequence[Metric],
-    reference: Path | None,
-    attributes: bool,
-    failed: list[Path],
-) -> Iterator[_Entry]:
-    import torch
-    from tqdm import tqdm
+def _cells(record: Record) -> dict[str, str]:
+    from ..scoring.sinks import cells
 
-    for path in tqdm(pictures, unit="picture", file=sys.stderr, disable=not sys.stderr.isatty()):
-        try:
-            with torch.inference_mode():
-                entry = _Entry(str(path), _results(path, metrics, reference, attributes))
-        except (OSError, ValueError, torch.cuda.OutOfMemoryError) as error:
-            failed.append(path)
-            message = str(error) if str(path) in str(error) else f"{path}: {error}"
-            with tqdm.external_write_mode(file=sys.stderr):
-                report(message)
-            entry = _Entry(str(path), error=message)
-        yield entry
+    return {"path": record.path, **{name: f"{value:.6g}" for name, value in cells(record).items()}}
 
 
-def _results(path: Path, metrics: Sequence[Metric], reference: Path | None, attributes: bool) -> dict[str, Assessment]:
-    from ..metric import Assessment
-
-    device = metrics[0].device
-    picture = read_image(path)
-    dark = None
-    if reference is not None:
-        dark = read_image(reference / path.name if reference.is_dir() else reference).to(device)
-    results = {}
-    for metric in metrics:
-        x = metric.preprocess(picture).to(device)
-        if metric.card.needs_reference:
-            results[metric.card.name] = Assessment(metric(x, reference=dark).item())
-        elif attributes:
-            results[metric.card.name] = metric.assess(x)
-        else:
-            results[metric.card.name] = Assessment(metric(x).item())
-    return results
-
-
-def _write_table(entries: Iterable[_Entry], names: Sequence[str]) -> None:
-    rows = [entry.cells() for entry in entries if not entry.error]
+def _write_table(records: Iterable[Record], names: Sequence[str]) -> None:
+    rows = [_cells(record) for record in records if not record.error]
     if rows:
         print_table([list(rows[0]), *(list(row.values()) for row in rows)])
 
 
-def _write_csv(entries: Iterable[_Entry], names: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+def _write_csv(records: Iterable[Record], names: Sequence[str]) -> None:
+    from ..scoring.sinks import csv_line, inert
+
     columns: list[str] = []
-    for entry in entries:
-        if entry.error:
+    for record in records:
+        if record.error:
             continue
-        cells = entry.cells()
+        cells = _cells(record)
         if not columns:  # known from the first picture that could be scored
             columns = list(cells)
-            writer.writerow(columns)
-        writer.writerow(cells.values())
+            print(csv_line(columns))
+        print(csv_line([inert(cells.pop("path")), *cells.values()]))
     if not columns:
-        writer.writerow(["path", *names])
+        print(csv_line(["path", *names]))
 
 
-def _write_json(entries: Iterable[_Entry], names: Sequence[str]) -> None:
-    json.dump([_json(entry) for entry in entries], sys.stdout, indent=2)
-    print()
+def _write_json(records: Iterable[Record], names: Sequence[str]) -> None:
+    """Write a list, record by record."""
+    from ..scoring.sinks import facts
 
-
-def _json(entry: _Entry) -> dict[str, Any]:
-    if entry.error:
-        return {"path": entry.path, "error": entry.error}
-    facts: dict[str, Any] = {"path": entry.path}
-    for name, result in entry.results.items():
-        facts[name] = {"score": result.score}
-        if result.attributes:
-            facts[name]["attributes"] = dict(result.attributes)
-        if result.uncalibrated:
-            facts[name]["uncalibrated"] = dict(result.uncalibrated)
-        if result.description:
-            facts[name]["description"] = result.description
-    return facts
+    count = 0
+    for count, record in enumerate(records, 1):
+        print("[" if count == 1 else ",")
+        print("\n".join(f"  {line}" for line in json.dumps(facts(record), indent=2).splitlines()), end="")
+    print("\n]" if count else "[]")

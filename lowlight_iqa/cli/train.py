@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..scoring.sources import find_pictures
 from .options import Subparsers, add_device, pick_device, report
-from .score import find_pictures
 
 R = TypeVar("R")  # a recipe
 

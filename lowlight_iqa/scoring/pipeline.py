@@ -1,0 +1,457 @@
+"""The pipeline: decode ahead in threads, group by size into batches, score on the device, keep the order.
+
+    sources -> decode (workers) -> group by size -> score (CPU: workers, GPU: one at a time) -> records in order
+
+Which pictures share a batch depends on the order and sizes of the pictures alone, never on timing, so two runs give
+the same numbers. Everything in flight is bounded: memory does not grow with the number of pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
+
+import torch
+from torch import Tensor
+
+from ..images import FORMATS, Picture, read_image
+from ..metric import Assessment, Metric, check_reference
+from ..registry import create_metric, get_card
+from .sources import Input, Source, find_sources
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+References: TypeAlias = Union[str, "os.PathLike[str]", Sequence[Picture]]
+Known: TypeAlias = Callable[[str], "Record | None"]
+
+LARGE = 24_000_000  # pixels: a larger picture is decoded and scored alone, with all cores
+SHARE_OF_MEMORY = 0.25  # that decoded pictures may take
+BYTES_PER_PIXEL = 12  # three float32
+WAITING = 8  # batches: so far behind the newest picture may the oldest wait for others of its size
+BATCH = {"cpu": 1, "cuda": 16}  # on a CPU a batch is no faster than its pictures one by one, and takes more memory
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one picture."""
+
+    path: str
+    results: Mapping[str, Assessment] = field(default_factory=dict)  # by metric, without maps
+    error: str = ""  # why there are no results
+    size: int = -1  # bytes of the file; -1 if unknown
+    modified: int = -1  # nanoseconds since 1970; -1 if unknown
+    digest: str = ""  # SHA-256 of the file, where it was asked for
+    luma: float = math.nan  # mean, 0 to 255, BT.601, where it was asked for
+
+
+def score(
+    pictures: Input | Iterable[Input],
+    metrics: str | Metric | Iterable[str | Metric] = ("leiq",),
+    *,
+    references: References | None = None,
+    attributes: bool = False,
+    weights: str | Path | None = None,
+    device: str | torch.device | None = None,
+    workers: int | None = None,
+    batch: int | None = None,
+) -> Iterator[Record]:
+    """Score any number of pictures with any number of metrics; each picture is decoded once.
+
+    Args:
+        pictures: pictures, folders, globs, lists, tar shards, Parquet files (see ``scoring.sources``), or one of
+            these. An iterator is read as far as scoring has got and a little ahead.
+        metrics: names, or metrics that are made already.
+        references: for metrics that need one: the dark input of all, a folder with files of the same names, or a
+            sequence with one for each picture.
+        attributes: also what each metric says of light, noise, ...
+        weights: as for ``create_metric``, for a single metric's name.
+        device: as for ``create_metric``, for names.
+        workers: threads that decode and, on a CPU, score; None for as many as torch computes with. With one worker
+            and batches of one, scores are bit-equal to ``metric(path)``; otherwise equal within rounding.
+        batch: pictures of one size that are scored together; None for 1 on a CPU and 16 on a GPU.
+
+    Returns:
+        An iterator of one ``Record`` for each picture, in the order given. A picture that cannot be scored is a
+        record with an error.
+
+    Raises:
+        ValueError: options that do not go together.
+        WeightsNotFound: the weights are not at hand.
+    """
+    made = make_metrics([metrics] if isinstance(metrics, (str, Metric)) else metrics, weights, device)
+    if references is not None and not any(metric.card.needs_reference for metric in made):
+        raise ValueError(f"references are of no use to {', '.join(m.card.name for m in made)}; leave them out")
+    work = Work(made, references, attributes)
+    return run(find_sources(as_inputs(pictures)), work, workers=workers, batch=batch)
+
+
+def as_inputs(pictures: Input | Iterable[Input]) -> Iterable[Input]:
+    """Return what was given if it is several pictures, one picture in a list."""
+    single = isinstance(pictures, (str, os.PathLike, Tensor, Source)) or not isinstance(pictures, Iterable)
+    if single or hasattr(pictures, "read") or hasattr(pictures, "__array__"):  # a file, an array
+        return [cast(Input, pictures)]
+    return cast(Iterable[Input], pictures)
+
+
+def make_metrics(
+    metrics: Iterable[str | Metric], weights: str | Path | None, device: str | torch.device | None
+) -> list[Metric]:
+    """Return the metrics, those made that are names.
+
+    Raises:
+        ValueError: weights for several or none; no metric; no such metric.
+    """
+    wanted = list(metrics)
+    names = [name for name in wanted if not isinstance(name, Metric)]
+    if not wanted:
+        raise ValueError("there is no metric to score with; name one, such as leiq")
+    if weights is not None and len(names) != 1:
+        raise ValueError(
+            f"weights belong to one metric's name, not to {', '.join(names) or 'metrics that are made already'}; "
+            "score with one at a time"
+        )
+    for name in names:
+        get_card(name)  # a wrong name is better met before weights are loaded
+
+    made: dict[str, Metric] = {}
+    for metric in wanted:
+        ready = metric if isinstance(metric, Metric) else create_metric(metric, weights=weights, device=device)
+        made.setdefault(ready.card.name, ready)
+    return list(made.values())
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to each picture."""
+
+    metrics: Sequence[Metric]
+    references: References | None = None
+    attributes: bool = False
+    luma: bool = False
+    known: Known | None = None  # the record of a file's digest, where it has been scored before
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            if metric.card.needs_reference and self.references is None:
+                raise ValueError(f"{metric.card.name} compares with the dark input; give references")
+        devices = {str(metric.device) for metric in self.metrics}
+        if len(devices) > 1:
+            raise ValueError(f"the metrics are on {' and '.join(sorted(devices))}; move them to one device")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the metrics compute."""
+        return self.metrics[0].device
+
+    def reference(self, source: Source, place: int) -> Picture:
+        """The dark input of a picture.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if isinstance(self.references, (str, os.PathLike)):
+            path = os.fspath(self.references)
+            return os.path.join(path, os.path.basename(source.name)) if os.path.isdir(path) else path
+        references = self.references or ()
+        if place >= len(references):
+            raise ValueError(f"there are {len(references)} references, none for picture {place + 1}")
+        return references[place]
+
+
+@dataclass
+class Decoded:
+    """A picture on its way: its tensors by metric, (3, h, w) and the reference's, or a record that is ready."""
+
+    place: int
+    source: Source
+    record: Record
+    tensors: list[tuple[Tensor, ...]] = field(default_factory=list)
+    alone: bool = False  # not decoded yet: too large to be one of several
+    ready: bool = False
+
+    @property
+    def shapes(self) -> tuple[object, ...]:
+        """What pictures of one batch have in common."""
+        return tuple((x.shape, x.dtype) for tensors in self.tensors for x in tensors)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the tensors take; one that metrics share counts once."""
+        unique = {id(x): x.nbytes for tensors in self.tensors for x in tensors}
+        return sum(unique.values())
+
+
+def run(
+    sources: Iterable[Source], work: Work, *, workers: int | None = None, batch: int | None = None
+) -> Iterator[Record]:
+    """Score sources; see ``score``.
+
+    Raises:
+        ValueError: an impossible number of workers or pictures in a batch.
+    """
+    if workers is None:
+        workers = torch.get_num_threads() if work.device.type == "cpu" else min(8, os.cpu_count() or 1)
+    batch = BATCH.get(work.device.type, 1) if batch is None else batch
+    for what, number in (("workers", workers), ("batch", batch)):
+        if not isinstance(number, int) or not 1 <= number <= 1024:
+            raise ValueError(f"{what} is {number!r}; give a number from 1 to 1024")
+    return _Pipeline(work, workers, batch).records(iter(sources))
+
+
+class _Pipeline:
+    """The threads and what is between them; lives for one run."""
+
+    def __init__(self, work: Work, workers: int, batch: int) -> None:
+        self.work, self.batch = work, batch
+        scorers = workers if work.device.type == "cpu" else 1
+        self.ahead = 2 * workers + (batch if batch > 1 else 0)
+        self.queued = 2 * scorers  # batches
+        self.large = min(LARGE, largest(self.ahead + scorers + (WAITING if batch > 1 else 0)))
+        self.threads = torch.get_num_threads()
+        own = max(1, self.threads // workers) if workers > 1 else None
+        self.decoders = ThreadPoolExecutor(workers, "decode", _use_threads, (own,))
+        self.scorers = ThreadPoolExecutor(scorers, "score", _use_threads, (own if scorers > 1 else None,))
+
+        self.decoding: deque[Future[Decoded]] = deque()
+        self.groups: dict[tuple[object, ...], list[Decoded]] = {}  # by shapes, the oldest first
+        self.scoring: deque[Future[list[tuple[int, Record]]]] = deque()
+        self.done: dict[int, Record] = {}
+
+    def records(self, sources: Iterator[Source]) -> Iterator[Record]:
+        """Yield the records in order."""
+        place = oldest = 0
+        try:
+            while True:
+                while len(self.decoding) < self.ahead and (source := next(sources, None)) is not None:
+                    self.decoding.append(self.decoders.submit(decode, self.work, place, source, self.large))
+                    place += 1
+                if not self.decoding:
+                    break
+                self.take(self.decoding.popleft().result())
+                while oldest in self.done:
+                    yield self.done.pop(oldest)
+                    oldest += 1
+
+            self.drain()
+            while oldest in self.done:
+                yield self.done.pop(oldest)
+                oldest += 1
+        finally:
+            self.decoders.shutdown(wait=False, cancel_futures=True)
+            self.scorers.shutdown(wait=False, cancel_futures=True)
+            torch.set_num_threads(self.threads)  # what threads that are started later begin with
+
+    def take(self, item: Decoded) -> None:
+        """Put a decoded picture into its group, and score the groups that are due."""
+        if item.ready:
+            self.done[item.place] = item.record
+        elif item.alone:
+            self.drain()
+            item = decode(self.work, item.place, item.source, None)
+            self.done |= dict([(item.place, item.record)] if item.ready else score_batch(self.work, [item]))
+        else:
+            group = self.groups.setdefault(item.shapes, [])
+            group.append(item)
+            if len(group) == self.batch:
+                self.submit(item.shapes)
+
+        # The oldest picture holds up the records of all others, and the waiting ones hold memory.
+        while self.groups:
+            first = min(self.groups, key=lambda shapes: self.groups[shapes][0].place)
+            waiting = sum(item.bytes for group in self.groups.values() for item in group)
+            late = item.place - self.groups[first][0].place >= WAITING * self.batch
+            if not late and waiting <= WAITING * BYTES_PER_PIXEL * self.large:
+                break
+            self.submit(first)
+
+    def submit(self, shapes: tuple[object, ...]) -> None:
+        """Hand a group to the scorers, once they have room for it."""
+        while len(self.scoring) >= self.queued:
+            self.done |= dict(self.scoring.popleft().result())
+        self.scoring.append(self.scorers.submit(score_batch, self.work, self.groups.pop(shapes)))
+        while self.scoring and self.scoring[0].done():
+            self.done |= dict(self.scoring.popleft().result())
+
+    def drain(self) -> None:
+        """Score all that is waiting."""
+        for shapes in list(self.groups):
+            self.submit(shapes)
+        while self.scoring:
+            self.done |= dict(self.scoring.popleft().result())
+
+
+def largest(pictures: int) -> int:
+    """Pixels of the largest picture of which so many may be in memory at once."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        memory = 8 * 2**30
+    return int(SHARE_OF_MEMORY * memory / pictures / BYTES_PER_PIXEL)
+
+
+def _use_threads(count: int | None) -> None:
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+# Decoding
+
+
+class _Named(io.BytesIO):
+    """The content of a file, which errors call by its name."""
+
+    name = ""
+
+    @classmethod
+    def of(cls, content: bytes, name: str) -> Self:
+        file = cls(content)
+        file.name = name
+        return file
+
+
+def decode(work: Work, place: int, source: Source, large: int | None) -> Decoded:
+    """Read one picture and prepare it for each metric.
+
+    Args:
+        work: what is to be scored.
+        place: its number.
+        source: where it is.
+        large: pixels from which on it is only looked at, and marked ``alone``; None reads any.
+    """
+    record = Record(source.name, size=source.size, modified=source.modified, error=source.error)
+    if source.error:
+        return Decoded(place, source, record, ready=True)
+    try:
+        picture = source.picture
+        if work.known is not None and isinstance(picture, (str, os.PathLike)):
+            picture = Path(picture).read_bytes()
+        if isinstance(picture, bytes):
+            if work.known is not None:
+                record = replace(record, digest=hashlib.sha256(picture).hexdigest())
+                known = work.known(record.digest)
+                if known is not None:
+                    return Decoded(place, source, replace(record, results=known.results, luma=known.luma), ready=True)
+            picture = _Named.of(picture, source.name)
+        if large is not None and pixels_of(picture) > large:
+            return Decoded(place, source, record, alone=True)
+
+        pixels = read_image(picture)
+        if work.luma:
+            record = replace(record, luma=mean_luma(pixels))
+        return Decoded(place, source, record, prepare(work, place, source, pixels))
+    except Exception as error:  # whatever one picture does, the others are scored
+        return Decoded(place, source, replace(record, error=in_words(source.name, error)), ready=True)
+
+
+def pixels_of(picture: Any) -> int:
+    """Pixels of a file that is not decoded yet, as its header has it; 0 where it is in memory or cannot be told."""
+    from PIL import Image
+
+    if not isinstance(picture, (str, os.PathLike, io.BytesIO)):
+        return 0
+    Image.init()
+    try:
+        with Image.open(picture, formats=[known for known in FORMATS if known in Image.OPEN]) as image:
+            return int(image.width * image.height)
+    except Exception:  # read_image will say what is wrong with it
+        return 0
+    finally:
+        if isinstance(picture, io.BytesIO):
+            picture.seek(0)
+
+
+def mean_luma(pixels: Tensor) -> float:
+    """Mean luma, 0 to 255, of a picture (3, H, W)."""
+    red, green, blue = (255 * pixels.double().mean((1, 2))).tolist()
+    return float(0.299 * red + 0.587 * green + 0.114 * blue)
+
+
+def prepare(work: Work, place: int, source: Source, pixels: Tensor) -> list[tuple[Tensor, ...]]:
+    """What each metric scores, (3, h, w), with the reference of the same shape for those that need one."""
+    given = [(source.picture, pixels)]
+    if any(metric.card.needs_reference for metric in work.metrics):
+        dark = work.reference(source, place)
+        given.append((dark, read_image(dark)))
+
+    tensors: list[tuple[Tensor, ...]] = []
+    for metric in work.metrics:
+        # A caller's tensors are scored as they are.
+        x, *rest = (read if isinstance(origin, Tensor) else metric.preprocess(read) for origin, read in given)
+        needed = [check_reference(x, reference) for reference in rest] if metric.card.needs_reference else []
+        tensors.append((x, *needed))
+    return tensors
+
+
+def in_words(name: str, error: Exception) -> str:
+    """What is wrong with a picture, in one line with its name and a remedy."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "not enough memory" in text or "allocate memory" in text:
+        text = "takes more memory than there is; scale it down, or use fewer workers"
+    elif isinstance(error, torch.cuda.OutOfMemoryError):
+        text = "takes more memory than the GPU has; scale it down, or use --device cpu"
+    elif isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"cannot be opened: {error.strerror.lower()}"
+    elif not isinstance(error, (OSError, ValueError)):
+        text = f"{type(error).__name__}: {text}"
+    text = " ".join(text.split())
+    return text if name and name in text else f"{name}: {text}"
+
+
+# Scoring
+
+
+def score_batch(work: Work, group: Sequence[Decoded]) -> list[tuple[int, Record]]:
+    """Score pictures of one size; if a batch cannot be, each by itself."""
+    try:
+        results = assess(work, [item.tensors for item in group])
+    except Exception as error:
+        if len(group) > 1:
+            _free_memory(work.device)
+            return [pair for item in group for pair in score_batch(work, [item])]
+        (item,) = group
+        return [(item.place, replace(item.record, error=in_words(item.source.name, error)))]
+    return [(item.place, replace(item.record, results=found)) for item, found in zip(group, results, strict=True)]
+
+
+def assess(work: Work, pictures: Sequence[Sequence[tuple[Tensor, ...]]]) -> list[dict[str, Assessment]]:
+    """The results of each picture, by metric.
+
+    Raises:
+        ValueError: a score that is no number.
+    """
+    results: list[dict[str, Assessment]] = [{} for _ in pictures]
+    stacks: dict[tuple[int, ...], Tensor] = {}  # metrics that see the same pictures share the batch
+
+    def stack(tensors: Sequence[Tensor]) -> Tensor:
+        key = tuple(map(id, tensors))
+        if key not in stacks:
+            stacks[key] = torch.stack(list(tensors)).to(work.device)
+        return stacks[key]
+
+    with torch.inference_mode():
+        for number, metric in enumerate(work.metrics):
+            # One stack of the pictures and, where they are needed, one of the references: (N, 3, h, w) each.
+            x, *rest = (stack(column) for column in zip(*(tensors[number] for tensors in pictures), strict=True))
+            if work.attributes and not metric.card.needs_reference:
+                found = [replace(metric.assess(one), map=None, words=()) for one in x]
+            else:
+                found = [Assessment(value) for value in metric(x, *rest).tolist()]
+            for result, assessment in zip(results, found, strict=True):
+                if not math.isfinite(assessment.score):
+                    raise ValueError(f"{metric.card.name} gives {assessment.score} for this picture")
+                result[metric.card.name] = assessment
+    return results
+
+
+def _free_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

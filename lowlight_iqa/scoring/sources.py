@@ -1,0 +1,252 @@
+"""Pictures from folders, globs, lists, CSV, tar shards and Parquet, one by one and in the same order every time."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import stat
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, Union
+
+from ..images import SUFFIXES, Picture
+
+Input: TypeAlias = Union[Picture, "Source"]
+
+LISTS = (".txt", ".csv", ".tar", ".parquet")  # files that hold pictures or name them
+COLUMNS = ("path", "image", "file", "filename", "picture", "url")  # that may name the picture of a row
+BYTES_COLUMNS = ("bytes", "image", "jpg", "png")  # that may hold it
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that is to be scored, or why it cannot be."""
+
+    name: str  # the path of its record
+    picture: Any = None  # a path, bytes or anything that read_image takes
+    size: int = -1  # bytes of the file, to know it again; -1 if unknown
+    modified: int = -1  # nanoseconds since 1970; -1 if unknown
+    error: str = ""
+
+
+def find_sources(pictures: Iterable[Input]) -> Iterator[Source]:
+    """Yield the pictures of whatever was given, in its order.
+
+    Args:
+        pictures: pictures as ``read_image`` takes them; folders, which are searched recursively, in the order of
+            their names; globs; ``-`` for a list on standard input; lists (.txt, a path a line; .csv with a column
+            ``path`` or the like); tar shards as WebDataset has them; Parquet with a column of paths or of bytes.
+
+    Yields:
+        One ``Source`` for each picture. What cannot be opened is one with an error: the others go on.
+    """
+    for place, picture in enumerate(pictures):
+        if isinstance(picture, Source):
+            yield picture
+        elif isinstance(picture, (str, os.PathLike)):
+            yield from _of_path(os.fspath(picture))
+        else:
+            yield Source(str(getattr(picture, "filename", "") or f"#{place}"), picture)
+
+
+def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Yield the files that folders and globs hold, as ``find_sources`` does.
+
+    Raises:
+        ValueError: one cannot be opened.
+    """
+    for source in find_sources(paths):
+        if source.error:
+            raise ValueError(source.error)
+        yield Path(source.name)
+
+
+def count_files(paths: Iterable[str]) -> int | None:
+    """How many pictures there are in files, folders and globs; None where that takes reading them."""
+    paths = list(paths)
+    if any(path == "-" or (path.lower().endswith(LISTS) and not os.path.isdir(path)) for path in paths):
+        return None
+    return sum(1 for _ in find_sources(paths))
+
+
+def _of_path(path: str) -> Iterator[Source]:
+    try:
+        if path == "":
+            yield Source("", error="the path is empty; give a picture or a folder")
+        elif path == "-":
+            yield from _of_lines(sys.stdin, "")
+        elif os.path.isdir(path):
+            yield from _of_folder(path)
+        elif glob.has_magic(path) and not os.path.lexists(path):
+            yield from _of_glob(path)
+        elif path.lower().endswith(LISTS):
+            yield from _of_list(path)
+        else:
+            yield _of_file(path)
+    except (OSError, ValueError, tarfile.TarError) as error:
+        yield Source(path, error=_about(path, error))
+
+
+def _of_file(path: str) -> Source:
+    """The file with what it is known again by; anything else that has a name, such as a pipe, is refused unopened."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return Source(path, error=f"{path} does not exist; check the path")
+    except (OSError, ValueError) as error:
+        return Source(path, error=_about(path, error))
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+        return Source(path, error=f"{path} is {what}, not a file; give a file")
+    return Source(path, path, found.st_size, found.st_mtime_ns)
+
+
+def _of_folder(path: str) -> Iterator[Source]:
+    empty = True
+    for source in _walk(path):
+        empty = False
+        yield source
+    if empty:
+        yield Source(path, error=f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})")
+
+
+def _walk(folder: str) -> Iterator[Source]:
+    """Walk a folder in the order of names, holding the names of one folder at a time; links to folders are left."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError as error:
+        yield Source(folder, error=_about(folder, error))
+        return
+
+    for name, is_folder in names:
+        path = os.path.join(folder, name)
+        if is_folder:
+            yield from _walk(path)
+        elif os.path.splitext(name)[1].lower() in SUFFIXES:
+            yield _of_file(path)
+
+
+def _of_glob(pattern: str) -> Iterator[Source]:
+    found = sorted(glob.iglob(pattern, recursive=True))
+    if not found:
+        yield Source(pattern, error=f"nothing matches {pattern}; check the pattern")
+    for path in found:
+        if os.path.isdir(path):
+            if "**" not in pattern:  # which has found the files of folders already
+                yield from _of_folder(path)
+        elif "**" not in pattern or os.path.splitext(path)[1].lower() in SUFFIXES:
+            yield _of_file(path)
+
+
+def _of_list(path: str) -> Iterator[Source]:
+    found = _of_file(path)
+    if found.error:
+        yield found
+    elif path.lower().endswith(".tar"):
+        yield from _of_tar(path)
+    elif path.lower().endswith(".parquet"):
+        yield from _of_parquet(path)
+    else:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            yield from (_of_csv if path.lower().endswith(".csv") else _of_lines)(file, os.path.dirname(path))
+
+
+def _of_lines(lines: Iterable[str], folder: str) -> Iterator[Source]:
+    """Paths, one a line, from ``folder`` on; empty lines are skipped."""
+    for line in lines:
+        path = line.rstrip("\r\n")
+        if path:
+            yield _of_file(os.path.join(folder, path))
+
+
+def _of_csv(lines: Iterable[str], folder: str) -> Iterator[Source]:
+    reader = csv.DictReader(lines)
+    column = _column(reader.fieldnames or (), COLUMNS)
+    for row in reader:
+        yield _of_file(os.path.join(folder, row[column] or ""))
+
+
+def _column(names: Iterable[str], wanted: Iterable[str]) -> str:
+    """The first of the wanted columns that is there.
+
+    Raises:
+        ValueError: none is.
+    """
+    known = {str(name).strip().lower(): name for name in names}
+    for name in wanted:
+        if name in known:
+            return known[name]
+    raise ValueError(f"no column is called {', '.join(wanted)}, there are {', '.join(known)}; rename the one of paths")
+
+
+def _of_tar(path: str) -> Iterator[Source]:
+    """The pictures of a tar shard, read in one pass; nothing is unpacked to disk."""
+    with tarfile.open(path, "r|") as shard:
+        for member in shard:
+            if not member.isfile() or os.path.splitext(member.name)[1].lower() not in SUFFIXES:
+                continue
+            file = shard.extractfile(member)
+            if file is not None:
+                yield Source(f"{path}/{member.name}", file.read(), member.size, int(member.mtime * 10**9))
+
+
+def _of_parquet(path: str) -> Iterator[Source]:
+    """The pictures of a Parquet file, one row group at a time: a column of bytes, or one of paths."""
+    parquet = import_parquet()
+    with parquet.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        binary = [name for name in schema.names if _is_binary(schema.field(name).type)]
+        paths = [name for name in schema.names if str(schema.field(name).type) in ("string", "large_string")]
+        content = next((name for name in BYTES_COLUMNS if name in binary), None)
+        names = next((name for name in COLUMNS if name in paths), None)
+        if content is None and names is None:
+            _column(schema.names, COLUMNS)  # raises
+
+        columns = [name for name in (content, names) if name is not None]
+        rows = (row for batch in file.iter_batches(batch_size=64, columns=columns) for row in batch.to_pylist())
+        for place, row in enumerate(rows):
+            yield _of_row(path, place, row, content, names)
+
+
+def _of_row(path: str, place: int, row: dict[str, Any], content: str | None, names: str | None) -> Source:
+    if content is None:
+        return _of_file(os.path.join(os.path.dirname(path), row[str(names)] or ""))
+    picture = row[content]
+    if isinstance(picture, dict):  # as Hugging Face's datasets keep pictures: {"bytes": ..., "path": ...}
+        inner = picture.get("path")
+        picture = picture.get("bytes")
+        name = inner or place
+    else:
+        name = row[names] if names else place
+    if not isinstance(picture, bytes):
+        return Source(f"{path}/{name}", error=f"row {name} of {path} holds no bytes; remove it")
+    return Source(f"{path}/{name}", picture, len(picture))
+
+
+def _is_binary(kind: Any) -> bool:
+    return str(kind) in ("binary", "large_binary") or str(kind).startswith("struct<bytes: binary")
+
+
+def import_parquet() -> Any:
+    """Import pyarrow.parquet.
+
+    Raises:
+        ValueError: pyarrow is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError('Parquet needs pyarrow: pip install "lowlight_iqa[parquet]"') from error
+    return parquet
+
+
+def _about(path: str, error: Exception) -> str:
+    """The error in one line that names the path."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path} cannot be opened: {error.strerror.lower()}"
+    return str(error) if path in str(error) else f"{path}: {error}"

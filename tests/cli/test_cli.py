@@ -15,8 +15,8 @@ from support import ROOT
 
 import lowlight_iqa
 from lowlight_iqa import Assessment, Card, Metric, registry
-from lowlight_iqa.scoring import pipeline
 from lowlight_iqa.cli.main import main
+from lowlight_iqa.scoring import pipeline
 
 
 class Brightness(Metric):

@@ -63,7 +63,7 @@ def test_the_fitted_metric_scores_on_the_ratings_scale(rated, tmp_path, capsys, 
     assert fitted.card.score_range == (1, 5)
     assert f"60 ratings of {name}.csv" in fitted.card.summary
     assert "cross-validated" in " ".join(fitted.card.reached)
-    assert lines[1].split("  ")[1] in next(iter(fitted.card.reached.values()))
+    assert lines[1].split("  ")[1].strip() in next(iter(fitted.card.reached.values()))
     assert fitted.assess(pictures[0]).attributes == bundled.assess(pictures[0]).attributes
 
 
@@ -95,12 +95,11 @@ def test_ratings_that_say_nothing_are_refused(rated, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_shuffled_ratings_pass_seldom():
-    """Of 40 lists of ratings without sense, by features and a prior without sense."""
+def test_ratings_without_sense_pass_seldom():
     rng, passed = np.random.default_rng(0), 0
     scenes = [str(i) for i in range(60)]
-    for _ in range(40):
-        z, prior, ratings = rng.normal(size=(60, 200)), rng.normal(size=200), rng.normal(size=60)
+    for _ in range(10):
+        z, prior, ratings = rng.normal(size=(60, 80)), rng.normal(size=80), rng.normal(size=60)
         predicted = cross_validated(z, prior, ratings, scenes)
         before, after = (module.agreement(v, ratings, scenes) for v in (z @ prior, predicted))
         try:
@@ -108,7 +107,7 @@ def test_shuffled_ratings_pass_seldom():
             passed += 1
         except ValueError:
             pass
-    assert passed <= 1
+    assert passed == 0
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def homogeneous_noise(gray: Tensor) -> Tensor:
     stack = torch.stack([residual(gray).abs(), structure, gray[:, 1:-1, 1:-1]], 1)
     noise, structure, level = F.avg_pool2d(stack, block).flatten(2).unbind(1)  # (N, blocks) each
     found = []
-    for members in level.argsort(1, stable=True).tensor_split(min(LEVELS, level.shape[1]), 1):
+    for members in level.argsort(dim=1, stable=True).tensor_split(min(LEVELS, level.shape[1]), 1):
         count = max(1, int(SHARE * members.shape[1]))
-        calm = structure.gather(1, members).argsort(1, stable=True)[:, :count]
+        calm = structure.gather(1, members).argsort(dim=1, stable=True)[:, :count]
         found.append(noise.gather(1, members.gather(1, calm)).quantile(0.5, dim=1))
     return TO_DEVIATION * torch.stack(found, 1).quantile(0.5, dim=1)

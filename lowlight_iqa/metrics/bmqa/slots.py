@@ -53,8 +53,9 @@ def plain_sentence(levels: Mapping[str, int]) -> str:
 def measure(x: Tensor) -> dict[str, Tensor]:
     """What the first four slots are about, of pictures (N, 3, H, W): numbers (N,) that are larger where it is better.
 
-    Brightness: mean luma, 0 to 1. Contrast: colorfulness (Hasler and Suesstrunk). Noise: minus its standard
-    deviation where the picture is homogeneous (``homogeneous_noise``), so that texture is not taken for noise. Exposure: minus the share of burnt-out pixels, where a sample between 0.7 and 1 counts by the square of its way.
+    Brightness: mean luma, 0 to 1. Contrast: colorfulness (Hasler and Suesstrunk). Noise: minus its standard deviation
+    where the picture is homogeneous (``homogeneous_noise``), so that texture is not taken for noise. Exposure: minus
+    the share of burnt-out pixels, where a sample between 0.7 and 1 counts by the square of its way.
     """
     x = working(reduce(x, SHORT_SIDE))
     gray = luma(x)

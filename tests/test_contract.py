@@ -87,8 +87,11 @@ def interior(name):
 
 
 def reference_of(name, x):
-    """The dark input that the metrics with two arguments get: another exposure of the same view."""
-    return {"reference": (0.02 + 0.4 * x).clamp(0, 1)} if get_card(name).needs_reference else {}
+    """The dark input that the metrics with two arguments get: another exposure of the same view, unevenly lit."""
+    if not get_card(name).needs_reference:
+        return {}
+    light = torch.linspace(0.2, 0.5, x.shape[-1], dtype=x.dtype)
+    return {"reference": (0.02 + light * x).clamp(0, 1)}
 
 
 def score(name, x, dtype=torch.float32):

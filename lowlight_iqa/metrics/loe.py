@@ -6,11 +6,12 @@ and the definition of Guo, Li, Ling, "LIME: low-light image enhancement via illu
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
 
 from ..card import Card
 from ..functional.color import working
@@ -19,11 +20,16 @@ from ..metric import Metric
 from ..registry import register
 
 SAMPLES = 50  # along the shorter side
+MOST_SAMPLES = 10000  # in all: every sample is compared with every other
 RADIUS = 7  # of the local maximum, in pixels
-TURN = {"loe": (0.5, 0.1), "loe-lime": (0.05, 0.01)}  # gray levels: "at least as light" turns at -margin, over width
+TURN = {"loe": (0.5, 0.05), "loe-lime": (0.05, 0.005)}  # gray levels: "at least as light" turns at -margin, over width
+TIE = 1e-6  # gray levels of the dark input closer than this are equal
 CHUNK = 256  # samples compared with all others at a time
 
-_GRADIENT = "exact, of the relaxed order: 'at least as light' turns smoothly just below equality"
+_GRADIENT = (
+    "exact, of the relaxed order: 'at least as light' turns smoothly just below equality; zero where the order is "
+    "kept altogether, as by the dark input itself, which is the minimum"
+)
 _BLIND = (
     "judges the order of lightness alone, not its amount: the dark input itself scores best; needs that input; "
     "equal gray levels of a dark 8-bit input count as an order that the enhancement must keep"
@@ -36,28 +42,30 @@ _BLIND = (
         summary="lightness order error against the dark input, as the code of Wang et al. counts it (the default)",
         source="Wang et al., IEEE TIP 2013, eq. 17 to 19, with the local maximum and sampling of the authors' code",
         lower_better=True,
-        score_range=(0.0, 5000.0),  # the number of samples bounds it: 2500 for a square, 4400 for 16:9
+        score_range=(0.0, MOST_SAMPLES),  # no sample can change sides with more than all others
         license="Apache-2.0 (nothing is trained)",
         gradient=_GRADIENT,
         needs_reference=True,
         min_size=SAMPLES,
         sees=("lightness order",),
         blind_spots=_BLIND,
-        preprocessing="maximum of R, G and B and of the 15x15 neighborhood, sampled every floor(side / 50) pixels",
+        preprocessing="maximum of R, G and B and of the 15x15 neighborhood, sampled every floor(side / 50) "
+        "pixels, or farther apart where that would be more than 10,000 samples",
     ),
     Card(
         name="loe-lime",
         summary="lightness order error against the dark input, as LIME's comparison counts it",
         source="Guo et al., LIME, IEEE TIP 2017, section IV",
         lower_better=True,
-        score_range=(0.0, 5000.0),
+        score_range=(0.0, MOST_SAMPLES),
         license="Apache-2.0 (nothing is trained)",
         gradient=_GRADIENT,
         needs_reference=True,
         min_size=SAMPLES,
         sees=("lightness order",),
         blind_spots=_BLIND,
-        preprocessing="maximum of R, G and B, resized as MATLAB's imresize to a shorter side of 50",
+        preprocessing="maximum of R, G and B, resized as MATLAB's imresize to a shorter side of 50, or less "
+        "where that would be more than 10,000 samples",
     ),
 )
 class LOE(Metric):
@@ -67,53 +75,89 @@ class LOE(Metric):
         """Scores (N,), lower is better."""
         if reference is None:
             raise TypeError(f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)")
-        if self.card.name == "loe":
-            enhanced, dark = _local_maximum(x), _local_maximum(reference.detach()).round()
-        else:
-            enhanced, dark = _resized(x), _resized(reference.detach())
+        samples = _local_maximum if self.card.name == "loe" else _resized
         margin, width = TURN[self.card.name]
-        pairs = zip(enhanced, dark, strict=True)
-        scores = [_Disorder.apply(after, before, margin, width) for after, before in pairs]  # type: ignore[no-untyped-call]
+        pairs = zip(samples(x), samples(reference.detach()), strict=True)
+        scores = [_Disorder.apply(after, before, margin, width, x.dtype) for after, before in pairs]  # type: ignore[no-untyped-call]
         return torch.stack(scores).to(x.dtype)
 
 
 def _local_maximum(x: Tensor) -> Tensor:
     """Lightness samples (N, S) from 0 to 255 as Wang et al. take them."""
-    lightness = 255 * working(x).amax(1, keepdim=True)
-    lightness = max_pool2d(pad(lightness, (RADIUS,) * 4, mode="reflect"), 2 * RADIUS + 1, stride=1)[:, 0]
-    step = min(lightness.shape[1:]) // SAMPLES
-    return lightness[:, step - 1 :: step, step - 1 :: step].flatten(1)
+    for dim, centers in zip((2, 3), _grid(x.shape[2], x.shape[3]), strict=True):
+        # Only what lies around the samples is read: (samples, 2 RADIUS + 1) places along each side.
+        around = centers[:, None] + torch.arange(-RADIUS, RADIUS + 1)
+        x = x.index_select(dim, _reflect(around, x.shape[dim]).flatten().to(x.device))
+    lightness = 255 * working(x.amax(1))
+    windows = rearrange(lightness, "n (h a) (w b) -> n (h w) (a b)", a=2 * RADIUS + 1, b=2 * RADIUS + 1)
+    return windows.amax(2)
+
+
+def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the samples: the last pixel of every ``step``, as MATLAB's ``step:step:end``."""
+    step = max(1, min(height, width) // SAMPLES)
+    while max(1, height // step) * max(1, width // step) > MOST_SAMPLES:
+        step += 1
+    rows, columns = (torch.arange(min(step, side) - 1, side, step) for side in (height, width))
+    return rows, columns
+
+
+def _reflect(index: Tensor, side: int) -> Tensor:
+    """Indices mirrored at both ends of a side, whose outermost pixels are not repeated."""
+    index = index.abs()
+    return torch.minimum(index, 2 * (side - 1) - index)
 
 
 def _resized(x: Tensor) -> Tensor:
     """Lightness samples (N, S) from 0 to 255 as LIME's comparison takes them."""
-    lightness = 255 * working(x).amax(1)
-    height, width = lightness.shape[1:]
+    lightness = 255 * working(x.amax(1))
+    return imresize(lightness, size=_small(*lightness.shape[1:])).flatten(1)
+
+
+def _small(height: int, width: int) -> tuple[int, int]:
+    """A shorter side of 50, the other in proportion; both less where that makes too many samples."""
     shorter = min(height, width)
     size = (2 * height * SAMPLES + shorter) // (2 * shorter), (2 * width * SAMPLES + shorter) // (2 * shorter)
-    return imresize(lightness, size=size).flatten(1)
+    if size[0] * size[1] <= MOST_SAMPLES:
+        return size
+    factor = math.sqrt(MOST_SAMPLES / (height * width))
+    least = max(1, math.floor(shorter * factor))
+    longest = min(MOST_SAMPLES // least, math.floor(max(height, width) * factor))
+    return (least, longest) if height < width else (longest, least)
 
 
 class _Disorder(torch.autograd.Function):
-    """Mean over samples of how many others have changed sides; the gradient is taken on the way, chunk by chunk."""
+    """Mean over samples of how many others have changed sides; the gradient is taken on the way, chunk by chunk.
+
+    Both orders go through one relaxed "at least as light", so that whatever the dark input's steps are, it is
+    in perfect order with itself. Where two of its samples are less than a step apart, their own distance is the step.
+    """
 
     @staticmethod
-    def forward(ctx: Any, enhanced: Tensor, dark: Tensor, margin: float, width: float) -> Tensor:
+    def forward(
+        ctx: Any, enhanced: Tensor, dark: Tensor, margin: float, width: float, precision: torch.dtype
+    ) -> Tensor:
         total = enhanced.new_zeros(())
         slope = torch.zeros_like(enhanced)
         for start in range(0, len(enhanced), CHUNK):
             part = slice(start, start + CHUNK)
-            was = (dark >= dark[part, None]).to(enhanced)
-            now = torch.sigmoid((enhanced - enhanced[part, None] + margin) / width)  # (chunk, S)
-            total += (was + now - 2 * was * now).sum()
-            turning = (1 - 2 * was) * now * (1 - now) / width
-            slope += turning.sum(0)
-            slope[part] -= turning.sum(1)
+            gap = (dark - dark[part, None]).to(precision)  # (chunk, S)
+            step = (gap.abs() / (2 * margin)).clamp_max(1)
+            step = torch.where(gap.abs() <= TIE, 1, step)
+            was = torch.sigmoid((gap / step + margin) / width)
+            turn = ((enhanced - enhanced[part, None]).to(precision) / step + margin) / width
+            now = torch.sigmoid(turn)
+            total += (now - was).square().sum(dtype=total.dtype)
+
+            if ctx.needs_input_grad[0]:
+                turning = 2 * (now - was) * now * torch.sigmoid(-turn) / (width * step)
+                slope += turning.sum(0, dtype=slope.dtype)
+                slope[part] -= turning.sum(1, dtype=slope.dtype)
         ctx.save_for_backward(slope / len(enhanced))
         return total / len(enhanced)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return grad * slope, None, None, None
+        return grad * slope, None, None, None, None

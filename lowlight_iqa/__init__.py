@@ -14,6 +14,7 @@ from .registry import create_metric, list_metrics
 from .weights.files import WeightsNotFound
 
 if TYPE_CHECKING:
+    from .comparison.compare import compare
     from .evaluation.evaluate import evaluate
     from .scoring.pipeline import score
 
@@ -22,6 +23,7 @@ __all__ = [
     "Card",
     "Metric",
     "WeightsNotFound",
+    "compare",
     "create_metric",
     "evaluate",
     "list_metrics",
@@ -32,7 +34,11 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "evaluate":  # imported when it is used
+    if name == "compare":  # imported when it is used
+        from .comparison.compare import compare
+
+        return compare
+    if name == "evaluate":
         from .evaluation.evaluate import evaluate
 
         return evaluate

@@ -17,11 +17,11 @@ from .options import PROGRAM, Parser, report
 
 COMMANDS = {  # module: its line in --help
     "score": "score pictures and folders",
+    "compare": "compare enhancement methods: tables, figures, a page",
     "list": "list the metrics",
     "card": "print the facts of a metric",
     "convert": "make weights of the authors' checkpoints",
     "train": "train a metric",
-    "fit": "fit a metric's score to your own ratings",
     "fetch": "download weights",
     "push": "upload weights to the Hugging Face Hub",
     "evaluate": "measure a metric's agreement with people on a data set",

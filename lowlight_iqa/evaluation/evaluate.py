@@ -207,8 +207,10 @@ def fingerprint(metric: Metric) -> str:
     side = max(192, metric.card.min_size)
     ramp = torch.linspace(0, 1, side)
     probe = (ramp[:, None] * ramp + torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))) / 2
+    probe = probe.to(metric.device)
+    dark = 0.05 * probe if metric.card.needs_reference else None
     with torch.inference_mode():
-        scores = [metric(light * probe.to(metric.device)).item() for light in (1.0, 0.1)]
+        scores = [metric(light * probe, reference=dark).item() for light in (1.0, 0.1)]
     digest.update(" ".join(f"{score:.4g}" for score in scores).encode())
     return digest.hexdigest()
 

@@ -1,0 +1,104 @@
+"""``lowlight-iqa compare``: compare enhancement methods on the same pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .options import Subparsers, add_device, pick_device
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``compare``."""
+    from ..comparison.match import KNOWN
+
+    parser = subparsers.add_parser(
+        "compare",
+        description="Compare what several methods made of the same pictures: a table for LaTeX and Markdown with "
+        "paired tests, every score as CSV, figures, and a page with all pictures. Pictures belong together by their "
+        f"file's name less its extension and a suffix such as {', '.join(KNOWN[:3])} or the folder's own name.",
+    )
+    parser.add_argument("methods", nargs="+", metavar="[NAME=]DIR", help="the pictures of a method")
+    parser.add_argument(
+        "-m",
+        "--metric",
+        action="append",
+        metavar="NAME",
+        help="may be repeated, or NAME,NAME (default: leiq,iaca,niqe and, with --input, loe)",
+    )
+    parser.add_argument("--input", type=Path, metavar="DIR", help="the dark pictures that the methods were given")
+    parser.add_argument(
+        "--reference", type=Path, metavar="DIR", help="their normal-light versions: adds PSNR, SSIM and CIEDE2000"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder for all that comes out")
+    parser.add_argument(
+        "--suffix",
+        action="append",
+        metavar="TEXT",
+        help="cut this off the end of names, instead of the usual suffixes; may be repeated; '' for nothing",
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="leave out pictures that a folder lacks or that cannot be scored"
+    )
+    parser.add_argument(
+        "--crop", type=_box, metavar="X,Y,W,H", help="what is shown enlarged (default: where methods differ most)"
+    )
+    parser.add_argument(
+        "--show",
+        type=lambda text: text.split(","),
+        metavar="NAME,NAME",
+        help="pictures of figures/strips (default: the three on which methods differ most)",
+    )
+    parser.add_argument("--draws", type=int, default=2000, help="resamples of each interval (default: 2000)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report, print its table and where the page is."""
+    from ..comparison.compare import compare
+
+    result = compare(
+        _methods(args.methods),
+        None if args.metric is None else ",".join(args.metric).split(","),
+        inputs=args.input,
+        references=args.reference,
+        out=args.out,
+        suffixes=args.suffix,
+        partial=args.partial,
+        crop=args.crop,
+        show=args.show,
+        draws=args.draws,
+        cache=args.cache,
+        device=pick_device(args.device),
+        progress=sys.stderr.isatty(),
+    )
+    print(result)
+    print(f"\n{args.out / 'index.html'}")
+    return 0
+
+
+def _methods(arguments: list[str]) -> dict[str, Path] | list[Path]:
+    """The folder of each method, by name if one is given: NAME=DIR, where no folder is called that."""
+    if all(Path(text).is_dir() or "=" not in text for text in arguments):
+        return [Path(text) for text in arguments]
+
+    methods: dict[str, Path] = {}
+    for text in arguments:
+        name, _, folder = text.rpartition("=") if not Path(text).is_dir() else ("", "", text)
+        name = name or Path(folder).resolve().name
+        if name in methods:
+            raise ValueError(f"two methods are called {name!r}; name them apart: NAME=DIR")
+        methods[name] = Path(folder)
+    return methods
+
+
+def _box(text: str) -> tuple[int, int, int, int]:
+    """Parse X,Y,W,H."""
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no x,y,width,height in pixels, such as 100,50,96,96") from None
+    return x, y, width, height

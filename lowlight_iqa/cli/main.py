@@ -22,6 +22,7 @@ COMMANDS = {  # module: its line in --help
     "card": "print the facts of a metric",
     "convert": "make weights of the authors' checkpoints",
     "train": "train a metric",
+    "fit": "fit a metric's score to your own ratings",
     "fetch": "download weights",
     "push": "upload weights to the Hugging Face Hub",
     "evaluate": "measure a metric's agreement with people on a data set",

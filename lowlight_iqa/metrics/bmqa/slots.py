@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...functional.color import luma, working
+from ...functional.noise import homogeneous_noise
 from ...functional.resize import SHORT_SIDE, reduce
 from ..colorfulness import colorfulness
 
@@ -54,19 +53,16 @@ def plain_sentence(levels: Mapping[str, int]) -> str:
 def measure(x: Tensor) -> dict[str, Tensor]:
     """What the first four slots are about, of pictures (N, 3, H, W): numbers (N,) that are larger where it is better.
 
-    Brightness: mean luma, 0 to 1. Contrast: colorfulness (Hasler and Suesstrunk). Noise: minus the standard deviation
-    that Immerkaer's mask finds in the quieter blocks of 8x8 pixels (lower quartile), so that texture counts less.
-    Exposure: minus the share of burnt-out pixels, where a sample between 0.7 and 1 counts by the square of its way.
+    Brightness: mean luma, 0 to 1. Contrast: colorfulness (Hasler and Suesstrunk). Noise: minus its standard deviation
+    where the picture is homogeneous (``homogeneous_noise``), so that texture is not taken for noise. Exposure: minus
+    the share of burnt-out pixels, where a sample between 0.7 and 1 counts by the square of its way.
     """
     x = working(reduce(x, SHORT_SIDE))
     gray = luma(x)
-    vertical = gray[:, :-2] - 2 * gray[:, 1:-1] + gray[:, 2:]
-    response = vertical[:, :, :-2] - 2 * vertical[:, :, 1:-1] + vertical[:, :, 2:]
-    blocks = F.avg_pool2d(response.abs()[:, None], 8).flatten(1) * ((torch.pi / 2) ** 0.5 / 6)
     return {
         "brightness": gray.mean((1, 2)),
         "contrast": colorfulness(x),
-        "noise": -blocks.quantile(0.25, dim=1),
+        "noise": -homogeneous_noise(gray),
         "exposure": -((x.amax(1) - 0.7).clamp_min(0) / 0.3).square().mean((1, 2)),
     }
 

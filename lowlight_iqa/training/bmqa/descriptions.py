@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+from einops import rearrange
 
+from ...functional.color import luma
 from ...metrics.bmqa.slots import SLOTS
 from ..degradations import RAMPS, Degradation, mixture, render, to_uint8
 
@@ -154,6 +156,15 @@ def as_degraded(picture: np.ndarray, rng: np.random.Generator, kind: str = "") -
         how = ways[int(rng.integers(len(ways)))]
     clean = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
     return to_uint8(render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))))
+
+
+def noisy_mixture(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """A picture (H, W, 3), bytes, after a random mixture of degradations, and the deviation of the noise left in it."""
+    how = mixture(rng)
+    clean = rearrange(torch.from_numpy(picture), "h w c -> c h w").float() / 255
+    made = render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)))
+    noise = luma((made - render(clean, how))[None])
+    return to_uint8(made), noise.square().mean().sqrt().item()
 
 
 def slip(levels: Mapping[str, int], rates: Mapping[str, float], rng: np.random.Generator) -> dict[str, int]:

@@ -56,13 +56,18 @@ def read_texts(folder: Path | None) -> tuple[list[Rated], list[Rated]]:
 
 
 def find_rules(train: Sequence[Rated], album: Album, recipe: Recipe) -> dict[str, list[float]]:
-    """Find thresholds at which each word comes as often as in MLE: on random degraded pictures, and on the scores."""
+    """Find thresholds at which each word comes as often as in MLE: on random degraded pictures, and on the scores.
+
+    Those of the noise part what was put in, not what is measured: smoothing hides noise from the measure, and the
+    thresholds of the measured values would lie below what fine texture is measured as.
+    """
     rng = np.random.default_rng([recipe.seed, 3])
     values: dict[str, list[float]] = {name: [] for name in list(SLOTS)[:4]}
     for index in rng.permutation(len(train))[: recipe.calibrating]:
-        made = descriptions.as_degraded(album(train[index].path), rng, "mixture")
-        for name, value in measure(to_tensor([made])).items():
-            values[name].append(value.item())
+        made, noise = descriptions.noisy_mixture(album(train[index].path), rng)
+        measured = {name: value.item() for name, value in measure(to_tensor([made])).items()}
+        for name, value in {**measured, "noise": -noise}.items():
+            values[name].append(value)
 
     rules = {name: descriptions.thresholds(found, descriptions.COUNTS[name]) for name, found in values.items()}
     rules["appearance"] = descriptions.thresholds([i.mos for i in train], descriptions.COUNTS["appearance"])

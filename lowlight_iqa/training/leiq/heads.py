@@ -16,6 +16,7 @@ from ...attributes import ATTRIBUTES
 from ...data import Rated
 from ...metrics.leiq import LeiqNetwork
 from ..degradations import Degradation, render
+from ..linear import adjust, layers_of, weight_of
 from ..loop import log
 from ..pictures import Album, to_tensor
 from .groups import Material
@@ -43,27 +44,6 @@ def standardized(network: LeiqNetwork, rows: Tensor) -> np.ndarray:
     """Return statistics as the heads take them, in float64."""
     values: np.ndarray = ((rows - network.center) / network.scale).double().cpu().numpy()
     return values
-
-
-def layers_of(network: LeiqNetwork, task: str) -> tuple[nn.Linear, nn.Linear]:
-    """Return the two linear layers of a head."""
-    first, second = (layer for layer in network.heads[task].children() if isinstance(layer, nn.Linear))
-    return first, second
-
-
-def direction_of(network: LeiqNetwork, task: str) -> np.ndarray:
-    """Return a head as one linear map of the statistics: both layers multiplied, float64."""
-    first, second = layers_of(network, task)
-    values: np.ndarray = (second.weight @ first.weight)[0].double().detach().cpu().numpy()
-    return values
-
-
-@torch.no_grad()
-def adjust_head(network: LeiqNetwork, task: str, change: np.ndarray) -> None:
-    """Add ``change`` to the linear map that a head is, by the smallest change of its first layer."""
-    first, second = layers_of(network, task)
-    share = second.weight[0] / second.weight.square().sum()
-    first.weight += torch.outer(share, torch.from_numpy(change).to(share))
 
 
 # Where the heads start from
@@ -103,7 +83,7 @@ def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, strength: float) -> 
 
 def set_head(network: LeiqNetwork, task: str, solution: np.ndarray) -> None:
     """Make a head the linear map ``solution`` (F,), beside small random weights that training can use."""
-    first, second = layers_of(network, task)
+    first, second = layers_of(network.heads[task])
     for layer in (first, second):
         nn.init.normal_(layer.weight, std=0.02 / layer.in_features**0.5)
         nn.init.zeros_(layer.bias)
@@ -131,7 +111,7 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
     # All of them: were they fewer than the statistics, a change could leave them as they are and move others.
     rated = standardized(network, of_pictures(network, material.ratings.train, material.album))
 
-    before = direction_of(network, "mos")
+    before = weight_of(network.heads["mos"])
     spread = (rated @ before).std()
     rated = (rated - rated.mean(0)) / spread
     steps = (ladders[:, :-1] - ladders[:, 1:]) / spread
@@ -140,7 +120,7 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
 
     shares = [(steps @ head).reshape(len(lit), -1).min(1) > 0 for head in (before, before + change)]
     log.info("exposure ladders in order: %.3f, before %.3f", shares[1].mean(), shares[0].mean())
-    adjust_head(network, "mos", change)
+    adjust(network.heads["mos"], change)
 
 
 def well_exposed(material: Material, recipe: Recipe) -> list[Rated]:

@@ -1,0 +1,59 @@
+"""``lowlight-iqa fit``: a bundled metric's score fitted to a user's own ratings."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import Subparsers, add_device, pick_device
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``fit``."""
+    from ..training.fit import HEADS
+    from ..training.ratings import DATASETS
+
+    parser = subparsers.add_parser(
+        "fit",
+        description="Fit the score of a metric to your own ratings in closed form, in minutes on a CPU, and print SRCC "
+        "before and after on pictures left out of the fit, with 95 %% bootstrap intervals. Ratings that say nothing "
+        "are refused.",
+    )
+    parser.add_argument("metric", choices=HEADS)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="CSV with the columns image and mos (higher is better) and, for pictures of one scene, group",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for --weights DIR")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="ends of the ratings' scale (default: the lowest and the highest rating)",
+    )
+    parser.add_argument("--dataset", choices=DATASETS, default="csv", help="what --data is (default: csv)")
+    parser.add_argument("--weights", metavar="DIR", help="of the metric to start from, instead of the bundled ones")
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, and print the agreement and the directory of the result."""
+    from ..training.fit import fit
+
+    result = fit(
+        args.metric,
+        args.data,
+        args.out,
+        dataset=args.dataset,
+        scale=tuple(args.scale) if args.scale else None,
+        weights=args.weights,
+        device=pick_device(args.device),
+    )
+    print(result)
+    print(result.directory)
+    return 0

@@ -66,7 +66,7 @@ def ladder(metric: Leiq, data: Path) -> tuple[list[float], str]:
     for path in tqdm(paths, desc="exposures", disable=None):
         picture = lowlight_iqa.read_image(path)
         batch = torch.stack([render(picture, Degradation(exposure=math.log2(step))) for step in LADDER])
-        mos, attributes, _ = metric.explain_batch(batch)
+        mos, attributes = metric.explain_batch(batch)
         falling = [bool((values.diff() < 0).all()) for values in (mos, attributes["light"])]
         falls["score"] += falling[0]
         falls["light"] += falling[1]
@@ -120,7 +120,7 @@ def heads(metric: Leiq, data: Path) -> tuple[list[float], str]:
 def explain(metric: Leiq, pictures: Sequence[np.ndarray]) -> np.ndarray:
     """(N, 7) mapped outputs of pictures (H, W, 3) of one size."""
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    mos, attributes, _ = metric.explain_batch(batch)
+    mos, attributes = metric.explain_batch(batch)
     return torch.stack([mos, *attributes.values()], 1).numpy()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union, cast
 
@@ -31,7 +31,8 @@ class Assessment:
     attributes: Mapping[str, float] = field(default_factory=dict)  # 1 (bad) to 5 (good); empty where there are none
     uncalibrated: Mapping[str, float] = field(default_factory=dict)  # on no known scale: larger is better, no more
     description: str = ""  # the same in a sentence
-    map: Tensor | None = None  # (H, W), where the metric has one
+    map: Tensor | None = None  # (H, W), the score place by place, where the metric has one; see its ``maps_batch``
+    maps: Mapping[str, Tensor] = field(default_factory=dict)  # the same of each attribute
     words: Sequence[tuple[str, Tensor]] = ()  # of a captioned description, each with where it was found, (H, W)
 
 
@@ -83,9 +84,17 @@ class Metric(nn.Module, ABC):
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,) of checked pictures (N, 3, H, W), float32 or float64, RGB in [0, 1]."""
 
-    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-        """Scores (N,), attributes {name: (N,)} and maps (N, H, W) or None, for ``assess``."""
-        return self.score_batch(x), {}, None
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scores (N,) and attributes {name: (N,)}, for ``assess``."""
+        return self.score_batch(x), {}
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """Local values (N, H, W) of the score, under "score", and of attributes, by name; empty where there are none.
+
+        They are oriented as the score is. A metric that has them says in this place what they are and how they make up
+        the score.
+        """
+        return {}
 
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Turn decoded pixels (3, H, W) in [0, 1] into the metric's checked input (3, h, w).
@@ -193,27 +202,56 @@ class Metric(nn.Module, ABC):
         low, high = self.card.score_range
         return (scores - low if self.card.lower_better else high - scores) / (high - low)
 
-    def assess(self, img: Picture) -> Assessment:
-        """Score one picture and say why: attributes, a sentence and, where the metric has one, a map."""
+    def assess(self, img: Picture, *, maps: bool = True) -> Assessment:
+        """Score one picture and say why: attributes, a sentence and, where the metric has them, maps.
+
+        Args:
+            img: a path, PIL image, ndarray or tensor (3, H, W).
+            maps: False leaves the maps out, which cost about as much as the score.
+        """
+        x = self._one(img)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            result = self.explain(x)
+            found = {name: each[0] for name, each in self.maps_batch(x).items()} if maps else {}
+        return replace(result, map=found.pop("score", None), maps=found)
+
+    def map(self, img: Picture, attribute: str = "score") -> Tensor:
+        """Score one picture place by place: (H, W), oriented as the score is.
+
+        Args:
+            img: a path, PIL image, ndarray or tensor (3, H, W).
+            attribute: one of the metric's attributes instead of its score.
+
+        Raises:
+            ValueError: the metric has no such map; the message names those that it has.
+        """
+        x = self._one(img)
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            found = self.maps_batch(x)
+        if attribute not in found:
+            has = f"it has: {', '.join(found)}" if found else "it has none"
+            raise ValueError(f"{self.card.name} has no map of {attribute!r}; {has}")
+        return found[attribute][0]
+
+    def _one(self, img: Picture) -> Tensor:
+        """Check the one picture that is to be explained, (1, 3, H, W)."""
         if self.card.needs_reference:
             raise TypeError(f"{self.card.name} compares two pictures; call metric(enhanced, reference=dark)")
         if isinstance(img, Tensor) and img.ndim == 4:
             if len(img) != 1:
-                raise ValueError(f"assess explains one picture, not a batch of {len(img)}; call it for each")
+                raise ValueError(f"one picture is explained at a time, not a batch of {len(img)}; call it for each")
             img = img[0]
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            return self.explain(self._single(img))
+        return self._single(img)
 
     def explain(self, x: Tensor) -> Assessment:
         """The assessment of one checked picture (1, 3, H, W)."""
-        score, attributes, maps = self.explain_batch(x)
+        score, attributes = self.explain_batch(x)
         values = {name: value.item() for name, value in attributes.items() if name not in self.uncalibrated}
         return Assessment(
             score=score.item(),
             attributes=values,
             uncalibrated={name: attributes[name].item() for name in attributes if name in self.uncalibrated},
             description=self.describe(score.item(), values),
-            map=None if maps is None else maps[0],
         )
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:

@@ -278,7 +278,7 @@ def _score_one(metric: Metric, path: Path, attributes: bool) -> dict[str, Any]:
     with torch.inference_mode():
         x = metric.preprocess(picture).to(metric.device)
         if attributes:
-            result = metric.assess(x)
+            result = metric.assess(x, maps=False)
             entry |= {"score": result.score, "attributes": dict(result.attributes)}
         else:
             entry["score"] = metric(x).item()

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..card import Card
 from ..functional.color import working
+from ..functional.maps import tile
 from ..metric import Metric
 from ..registry import register
 
@@ -36,6 +37,15 @@ class Exposure(Metric):
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
-        brightness = working(x).mean(1, keepdim=True)
-        patches = avg_pool2d(brightness, PATCH, ceil_mode=True, count_include_pad=False)
-        return (patches - TARGET).abs().mean((1, 2, 3)).to(x.dtype)
+        return _distances(x).mean((1, 2)).to(x.dtype)
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """Each patch's distance from 0.6: the mean over the patches is the score."""
+        return {"score": tile(_distances(x), PATCH, x.shape[2:]).to(x.dtype)}
+
+
+def _distances(x: Tensor) -> Tensor:
+    """Distance of each patch from the target, (N, h, w)."""
+    brightness = working(x).mean(1, keepdim=True)
+    patches = avg_pool2d(brightness, PATCH, ceil_mode=True, count_include_pad=False)
+    return (patches[:, 0] - TARGET).abs()

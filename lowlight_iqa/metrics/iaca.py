@@ -16,15 +16,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..card import Card
 from ..functional.logistic import logistic
+from ..functional.maps import spread
 from ..functional.resize import SHORT_SIDE, reduce
 from ..metric import Metric
 from ..registry import register
 from ..weights.files import Loaded, load_strictly
 
+WINDOW = 4  # places of the first tap's stage, about, that a map's value is made from: 64 pixels and the trunk's view
 TINY = 1e-12  # added to a variance: its root moves by less than 1e-6, and its slope stays finite
 
 
@@ -83,6 +86,17 @@ class Tap(nn.Module):
         features = self.reduce(pooled)
         return features, self.output(features)
 
+    def local(self, stage: Tensor, brightest: Tensor, window: int) -> Tensor:
+        """Features (N, 64, h, w) of the windows around each place of a stage (N, C, h, w)."""
+        if self.weigh is not None:
+            stage = stage * self.weigh(F.adaptive_max_pool2d(brightest, stage.shape[2:]))
+        mean, square = (F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False) for x in (stage, stage**2))
+        variance = (square - mean.square()).relu()
+        pooled = rearrange(variance / (variance + TINY).sqrt(), "n c h w -> n h w c")
+        if self.gate is not None:
+            pooled = pooled * self.gate(rearrange(mean, "n c h w -> n h w c"))
+        return rearrange(self.reduce(pooled), "n h w c -> n c h w")
+
 
 class IacaNetwork(nn.Module):
     """Trunk, taps and the output of all of them.
@@ -119,6 +133,19 @@ class IacaNetwork(nn.Module):
             *(tap(stages[int(place)].to(x.dtype), brightest) for place, tap in self.taps.items()), strict=True
         )
         return torch.cat([*outputs, self.output(torch.cat(features, 1))], 1)
+
+    def local(self, x: Tensor) -> Tensor:
+        """The raw output of all taps for the window around each place of the first tap's stage, (N, 1, h, w)."""
+        brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
+        stages = self.trunk(x)
+        grid = stages[min(map(int, self.taps))].shape[2:]
+        features = []
+        for place, tap in self.taps.items():
+            stage = stages[int(place)].to(x.dtype)
+            window = 2 * round(WINDOW * stage.shape[2] / grid[0] / 2) + 1  # odd, of the same size in the picture
+            found = tap.local(stage, brightest, window)  # type: ignore[operator]
+            features.append(F.interpolate(found, size=grid, mode="bilinear", align_corners=False))
+        return F.conv2d(torch.cat(features, 1), self.output.weight[..., None, None], self.output.bias)
 
 
 @register(
@@ -169,6 +196,16 @@ class Iaca(Metric):
         return {"network": self.network.config, "mapping": self.mapping}
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """MOS (N,) on 0..1."""
+        """MOS (N,) on 0..1, of the whole picture."""
         dtype = self.network.output.weight.dtype
         return logistic(self.network(reduce(x.to(dtype), SHORT_SIDE))[:, -1], self.mapping)  # type: ignore[no-any-return]
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """The network's own output for the statistics of a window around each place, *after* the mapping to 0..1.
+
+        Means and deviations are taken over the window instead of the picture; all that follows is the network's. The
+        pooling is not linear: the score is no mean of these values.
+        """
+        dtype = self.network.output.weight.dtype
+        local = logistic(self.network.local(reduce(x.to(dtype), SHORT_SIDE)), self.mapping)
+        return {"score": spread(local, x.shape[2:])[:, 0]}

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from ..attributes import ATTRIBUTES, sentence
 from ..card import Card
 from ..functional.logistic import logistic
+from ..functional.maps import spread
 from ..functional.resize import SHORT_SIDE, reduce
 from ..metric import Metric
 from ..registry import register
 from ..weights.files import Loaded, load_strictly
 
 TASKS = ("mos", *ATTRIBUTES)
+GRID_STAGE = 3  # whose places a map has: stride 16
 
 
 class LeiqNetwork(nn.Module):
@@ -58,6 +60,30 @@ class LeiqNetwork(nn.Module):
             variance = (flat - mean[..., None]).square().mean(2)
             pooled += [mean, (variance + 1e-6).sqrt()]
         return torch.cat(pooled, 1)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Each task's raw output place by place, (N, 7, h, w) on the fourth stage's grid; their means are the outputs.
+
+        With m the mean and d the root of the variance + 1e-6 of a channel, d is the mean of ((x - m)^2 + 1e-6) / d.
+        """
+        slopes = torch.stack([(head[1].weight @ head[0].weight)[0] for head in self._heads()]) / self.scale  # (7, F)
+        offsets = torch.stack([head[1](head[0].bias)[0] for head in self._heads()]) - slopes @ self.center  # (7,)
+
+        stages = [stage.to(self.center.dtype) for stage in self.trunk(x)]
+        total, grid, first = offsets[:, None, None], stages[GRID_STAGE].shape[2:], 0
+        for stage in stages:
+            width = stage.shape[1]
+            for_mean, for_deviation = slopes[:, first : first + 2 * width].split(width, 1)
+            first += 2 * width
+            squares = (stage - stage.mean((2, 3), keepdim=True)).square() + 1e-6
+            shares = squares / squares.mean((2, 3), keepdim=True).sqrt()
+            local = torch.einsum("tc,nchw->nthw", for_mean, stage)
+            local = local + torch.einsum("tc,nchw->nthw", for_deviation, shares)
+            total = total + spread(F.adaptive_avg_pool2d(local, grid), grid, like=local)
+        return total
+
+    def _heads(self) -> list[nn.Sequential]:
+        return [self.heads[task] for task in TASKS]  # type: ignore[misc]
 
     def forward(self, x: Tensor, frozen: int = 0, dropout: float = 0.0) -> dict[str, Tensor]:
         """Raw outputs (N,) of each task, on no particular scale; ``frozen`` and ``dropout`` are for training."""
@@ -128,10 +154,20 @@ class Leiq(Metric):
         """MOS (N,) on 0..10."""
         return self._mapped(x)["mos"]
 
-    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """MOS and the six attributes on 1..5."""
         mapped = self._mapped(x)
-        return mapped["mos"], {task: mapped[task] for task in TASKS[1:]}, None
+        return mapped["mos"], {task: mapped[task] for task in TASKS[1:]}
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """The heads' linear outputs place by place, *before* the mapping to the scale: larger is better.
+
+        Each head is linear in the trunk's pooled means and deviations, and these are means over the places of a stage.
+        So an output is the mean of its map exactly: ``logistic(map.mean(), metric.mappings["mos"])`` is the score.
+        """
+        raw = self.network.maps(reduce(x.to(self.network.center.dtype), SHORT_SIDE))
+        spread_out = spread(raw, x.shape[2:])
+        return {"score" if task == "mos" else task: spread_out[:, index] for index, task in enumerate(TASKS)}
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
         """A sentence in the five slots of MLE's descriptions, and one for detail."""

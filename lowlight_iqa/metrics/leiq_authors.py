@@ -158,19 +158,19 @@ class LeiqMean(Metric):
         with torch.autocast(self.device.type, enabled=False):
             return self._mean([self._single(picture)[0] for picture in pictures])
 
-    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean MOS, and the mean of each attribute over the parts that have it."""
         scores, found = [], dict[str, list[Tensor]]()
         for name in self.parts:
             part = self._part(name)
-            score, attributes, _ = part.explain_batch(x)
+            score, attributes = part.explain_batch(x)
             self.uncalibrated |= part.uncalibrated
             del part  # before the next one is loaded
             scores.append(score)
             for key, value in attributes.items():
                 found.setdefault(key, []).append(value)
         means = {key: torch.stack(values).mean(0) for key, values in found.items()}
-        return torch.stack(scores).mean(0), means, None
+        return torch.stack(scores).mean(0), means
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
         """The six attributes in words where all have a scale."""
@@ -366,10 +366,10 @@ class LeiqSiglip(Metric):
         """MOS (N,) on 0..10."""
         return self.mapped(self.raw(x))["mos"]
 
-    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """MOS and the attributes: on 1..5, but for those in ``uncalibrated``."""
         found = self.mapped(self.raw(x))
-        return found["mos"], {task: found[task] for task in self.network.tasks[1:]}, None
+        return found["mos"], {task: found[task] for task in self.network.tasks[1:]}
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
         """The six attributes in words where all have a scale."""

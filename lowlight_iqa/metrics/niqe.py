@@ -15,6 +15,7 @@ from torch import Tensor
 from ..card import Card
 from ..functional import nss
 from ..functional.color import working
+from ..functional.maps import tile
 from ..functional.resize import imresize
 from ..images import Picture
 from ..metric import Metric
@@ -72,6 +73,21 @@ class NIQE(Metric):
         inverse = torch.linalg.pinv(pooled, hermitian=True)
         distance = torch.einsum("ni,nij,nj->n", offset, inverse, offset)
         return distance.clamp_min(1e-12).sqrt().to(x.dtype)
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """The distance of each patch of 96x96 from the pristine statistics, by the picture's own pooled covariance.
+
+        It is the score's formula with the patch's features in the place of their mean; a feature that the official code
+        gives no number to counts as pristine. The score is no mean of these: it is the distance of the mean.
+        Beyond the last whole patch, which the score does not look at, the map repeats the patch beside.
+        """
+        features, valid, _ = patch_features(x)
+        pooled = (self.covariance.to(features) + _covariance(features, valid.all(-1))) / 2
+        offset = (features - self.mean.to(features)).where(valid, torch.zeros_like(features))
+        inverse = torch.linalg.pinv(pooled, hermitian=True)
+        distance = torch.einsum("npi,nij,npj->np", offset, inverse, offset).clamp_min(0).sqrt()
+        grid = distance.unflatten(1, (x.shape[2] // PATCH, -1))
+        return {"score": tile(grid, PATCH, x.shape[2:]).to(x.dtype)}
 
     @classmethod
     def fit(cls, images: Iterable[Picture], *, trained_on: str = "the user's pictures") -> NIQE:

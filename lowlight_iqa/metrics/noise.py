@@ -5,12 +5,11 @@ Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understan
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from ..card import Card
 from ..functional.color import luma, working
+from ..functional.noise import TO_DEVIATION, residual
 from ..metric import Metric
 from ..registry import register
 
@@ -34,8 +33,14 @@ class Noise(Metric):
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
-        gray = 255 * luma(working(x))
-        # The mask [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] is one second difference after another.
-        vertical = gray[:, :-2] - 2 * gray[:, 1:-1] + gray[:, 2:]
-        response = vertical[:, :, :-2] - 2 * vertical[:, :, 1:-1] + vertical[:, :, 2:]
-        return (math.sqrt(math.pi / 2) / 6 * response.abs().mean((1, 2))).to(x.dtype)
+        return (TO_DEVIATION * residual(255 * luma(working(x))).abs().mean((1, 2))).to(x.dtype)
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """The response of the mask, pixel by pixel, as a deviation in gray levels: its mean is the score.
+
+        The border of one pixel, where there is no response, is given the mean.
+        """
+        local = TO_DEVIATION * residual(255 * luma(working(x))).abs()
+        whole = local.mean((1, 2), keepdim=True).expand(-1, *x.shape[2:]).clone()
+        whole[:, 1:-1, 1:-1] = local
+        return {"score": whole.to(x.dtype)}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..card import Card
 from ..functional import nss
+from ..functional.maps import tile
 from ..metric import Metric
 from ..registry import register
 
@@ -43,6 +44,20 @@ class PIQE(Metric):
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), lower is better."""
+        distortion, active = (each.flatten(1) for each in self._blocks(x))
+        score = 100 * ((distortion * active).sum(1) + 1) / (active.sum(1) + 1)
+        return score.to(x.dtype)
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """100 times the distortion of each active block, 0 in the others, which the score leaves out.
+
+        Their sum over the blocks, 100 added, by the number of active blocks and one more is the score.
+        """
+        distortion, active = self._blocks(x)
+        return {"score": tile(100 * distortion * active, BLOCK, x.shape[2:]).to(x.dtype)}
+
+    def _blocks(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Distortion of each block, and whether it is active, from 0 to 1; both (N, h, w)."""
         gray = nss.gray_levels(x)
         rows, columns = (_mirror(side, gray.device) for side in gray.shape[1:])
         gray = gray[:, rows][:, :, columns]
@@ -54,8 +69,8 @@ class PIQE(Metric):
         even = _step((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
         noisy = _step(_noisiness(blocks, variance) / NOISY_WIDTH)
         distortion = (1 - variance) * even + variance * noisy
-        score = 100 * ((distortion * active).sum(1) + 1) / (active.sum(1) + 1)
-        return score.to(x.dtype)
+        shape = (-1, height // BLOCK, width // BLOCK)
+        return distortion.view(shape), active.view(shape)
 
 
 def _step(x: Tensor) -> Tensor:

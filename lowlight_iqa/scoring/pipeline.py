@@ -442,7 +442,7 @@ def assess(work: Work, pictures: Sequence[Sequence[tuple[Tensor, ...]]]) -> list
             # One stack of the pictures and, where they are needed, one of the references: (N, 3, h, w) each.
             x, *rest = (stack(column) for column in zip(*(tensors[number] for tensors in pictures), strict=True))
             if work.attributes and not metric.card.needs_reference:
-                found = [replace(metric.assess(one), map=None, words=()) for one in x]
+                found = [replace(metric.assess(one, maps=False), words=()) for one in x]
             else:
                 found = [Assessment(value) for value in metric(x, *rest).tolist()]
             for result, assessment in zip(results, found, strict=True):

@@ -24,7 +24,7 @@ class Brightness(Metric):
         return x.mean((1, 2, 3)) if reference is None else (x - reference).mean((1, 2, 3))
 
     def explain_batch(self, x):
-        return self.score_batch(x), {"light": x.amax((1, 2, 3)), "noise": x.amin((1, 2, 3))}, None
+        return self.score_batch(x), {"light": x.amax((1, 2, 3)), "noise": x.amin((1, 2, 3))}
 
 
 FACTS = {
@@ -205,7 +205,7 @@ def test_scoring_builds_no_graph(folder, capsys, monkeypatch):
     monkeypatch.setattr(
         Brightness,
         "explain_batch",
-        lambda self, x: modes.append(torch.is_inference_mode_enabled()) or (x.sum((1, 2, 3)), {}, None),
+        lambda self, x: modes.append(torch.is_inference_mode_enabled()) or (x.sum((1, 2, 3)), {}),
     )
     run(capsys, "score", folder / "c.png", "-m", "toy", "--attributes")
     assert modes == [True]

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor
 
 from ...card import Card
 from ...functional.logistic import logistic
+from ...functional.maps import spread
 from ...functional.resize import SHORT_SIDE
 from ...images import check_batch
 from ...metric import Assessment, Metric, Pictures, as_list
@@ -204,6 +206,20 @@ class Bmqa(Metric):
             levels["appearance"] = int((score > score.new_tensor(self.rules["appearance"])).sum())
             found.append((self.network.vocabulary.encode(plain_sentence(levels)), features.new_zeros(0, 1)))
         return found
+
+    def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
+        """The score of a picture that were everywhere as one of the 7x7 cells is, *after* the mapping to 0..1.
+
+        The cell's features take the place of the whole picture's and of every other cell's; the words are those said
+        of the picture. The attention is not linear: the score is no mean of these values.
+        """
+        features = self._features(x)  # (N, 1 + GRID^2, F)
+        maps = []
+        for (tokens, _), cells in zip(self._captions(x, features), features[:, 1:], strict=True):
+            alike = repeat(cells, "cells f -> cells places f", places=features.shape[1])
+            scores = self._fused(alike, [tokens] * len(cells))
+            maps.append(rearrange(scores, "(h w) -> 1 1 h w", h=GRID))
+        return {"score": spread(torch.cat(maps), x.shape[2:])[:, 0]}
 
     def explain(self, x: Tensor) -> Assessment:
         """Score, the caption, and, of a learned one, where each of its words was found."""

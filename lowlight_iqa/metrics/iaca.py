@@ -95,7 +95,8 @@ class Tap(nn.Module):
         pooled = rearrange(variance / (variance + TINY).sqrt(), "n c h w -> n h w c")
         if self.gate is not None:
             pooled = pooled * self.gate(rearrange(mean, "n c h w -> n h w c"))
-        return rearrange(self.reduce(pooled), "n h w c -> n c h w")
+        features: Tensor = self.reduce(pooled)
+        return rearrange(features, "n h w c -> n c h w")
 
 
 class IacaNetwork(nn.Module):

@@ -9,7 +9,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,8 +66,9 @@ class LeiqNetwork(nn.Module):
 
         With m the mean and d the root of the variance + 1e-6 of a channel, d is the mean of ((x - m)^2 + 1e-6) / d.
         """
-        slopes = torch.stack([(head[1].weight @ head[0].weight)[0] for head in self._heads()]) / self.scale  # (7, F)
-        offsets = torch.stack([head[1](head[0].bias)[0] for head in self._heads()]) - slopes @ self.center  # (7,)
+        layers = [(cast(nn.Linear, head[0]), cast(nn.Linear, head[1])) for head in self._heads()]
+        slopes = torch.stack([(outer.weight @ inner.weight)[0] for inner, outer in layers]) / self.scale  # (7, F)
+        offsets = torch.stack([outer(inner.bias)[0] for inner, outer in layers]) - slopes @ self.center  # (7,)
 
         stages = [stage.to(self.center.dtype) for stage in self.trunk(x)]
         total, grid, first = offsets[:, None, None], stages[GRID_STAGE].shape[2:], 0
@@ -83,7 +84,7 @@ class LeiqNetwork(nn.Module):
         return total
 
     def _heads(self) -> list[nn.Sequential]:
-        return [self.heads[task] for task in TASKS]  # type: ignore[misc]
+        return [cast(nn.Sequential, self.heads[task]) for task in TASKS]
 
     def forward(self, x: Tensor, frozen: int = 0, dropout: float = 0.0) -> dict[str, Tensor]:
         """Raw outputs (N,) of each task, on no particular scale; ``frozen`` and ``dropout`` are for training."""

@@ -2,7 +2,8 @@
 
     python benchmarks/leaderboard.py --data DIR [--metrics NAME ...] [--out docs/leaderboard.md]
 
-The data sets lie in DIR under their names (``lowlight_iqa.data.NAMES``). Scores are cached: a second run is quick.
+The data sets lie in DIR under their names (``lowlight_iqa.data.list_datasets()``).
+Scores are cached: a second run is quick.
 Speeds are read from speed.json, where benchmarks/test_speed.py has written it.
 """
 
@@ -18,7 +19,7 @@ import torch
 from published import label, rows
 
 import lowlight_iqa
-from lowlight_iqa.data import NAMES, load
+from lowlight_iqa.data import list_datasets, load
 from lowlight_iqa.evaluation.evaluate import Evaluation, evaluate
 from lowlight_iqa.evaluation.figures import Figure
 
@@ -41,7 +42,7 @@ def main() -> None:
     metrics = made(args.metrics or lowlight_iqa.list_metrics())
     found: dict[str, list[Evaluation]] = {}
     missing = []
-    for name in NAMES:
+    for name in list_datasets():
         try:
             load(name, args.data / name)
         except FileNotFoundError:
@@ -49,7 +50,7 @@ def main() -> None:
             continue
         found[name] = [evaluate(metric, name, args.data / name, progress=True) for metric in metrics.values()]
     if not found:
-        raise SystemExit(f"{args.data} holds none of {', '.join(NAMES)} in full")
+        raise SystemExit(f"{args.data} holds none of {', '.join(list_datasets())} in full")
     blocks = [HEAD, overview(found, metrics), *(details(name, results) for name, results in found.items())]
     blocks.append(f"Not at hand when this was written: {', '.join(n for n in missing if n != 'csv')}.")
     blocks.append(f"lowlight_iqa {lowlight_iqa.__version__}, torch {torch.__version__}, {platform.machine()}.\n")

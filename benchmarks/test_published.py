@@ -2,7 +2,8 @@
 
     LOWLIGHT_IQA_DATA=DIR [LOWLIGHT_IQA_WEIGHTS=DIR] pytest benchmarks/ -rs
 
-The data sets lie in DIR under their names (``lowlight_iqa.data.NAMES``, and ``lol``), each in its authors' layout. The
+The data sets lie in DIR under their names (``lowlight_iqa.data.list_datasets()``, and ``lol``),
+each in its authors' layout. The
 first run scores every picture; the next ones read the scores from the cache.
 """
 

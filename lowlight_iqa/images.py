@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 
@@ -24,11 +26,15 @@ SUFFIXES = frozenset(
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 150_000_000  # a larger file is taken for a decompression bomb; Pillow's own limit is 179 million
 SLACK = 0.01  # by which an enhancement network's output may leave [0, 1] and is clamped
+LOOK_AHEAD = 8  # bytes beyond its data that the decoder of a whole JPEG may ask for
 ORIENTATION = 0x0112  # EXIF tag
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_PLANAR = 258, 262, 284
 
 # A decoder that drops the low byte of 16-bit samples returns that byte when told the opposite byte order.
 LOW_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+_SILENT = logging.NullHandler()
 
 
 class _RefusedError(ValueError):
@@ -72,6 +78,8 @@ def read_image(source: Picture) -> Tensor:
             raise IsADirectoryError(f"{os.fspath(source)} is a folder; give the pictures inside it")
         if not os.path.exists(source):
             raise FileNotFoundError(f"{os.fspath(source)} does not exist; check the path")
+        if not os.path.isfile(source):
+            raise OSError(f"{os.fspath(source)} is a pipe or a device, which may never end; save it as a file")
         with open(source, "rb") as file:
             return _from_file(file, os.fspath(source))
     if callable(getattr(source, "read", None)):
@@ -95,7 +103,11 @@ def _from_file(file: BinaryIO, name: str) -> Tensor:
     def reopen() -> ImageFile:
         return Image.open(file, formats=formats)
 
-    return _guarded(lambda: _samples(reopen(), reopen), name)
+    def decode() -> np.ndarray[Any, Any]:
+        image = reopen()
+        return _samples(_strict_jpeg(image, file) if image.format == "JPEG" else image, reopen)
+
+    return _guarded(decode, name)
 
 
 def _from_pil(image: Image) -> Tensor:
@@ -114,21 +126,56 @@ def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
     """Run a decoder so that nothing but ValueError and OSError, with the picture's name, comes out."""
     from PIL import Image
 
+    logging.getLogger("PIL").addHandler(_SILENT)  # without a handler, Pillow's messages would reach the terminal
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         samples = decode()
     except _RefusedError as error:
         raise ValueError(f"{name} {error}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name} is refused: {error} Scale it down first") from error
+    except MemoryError as error:
+        raise _too_large(name) from error
     except Exception as error:  # Pillow answers damage with SyntaxError, struct.error, KeyError, ...
         raise OSError(
             f"{name} is damaged, cut short or no picture ({error or type(error).__name__}); "
             "get it anew or convert it to PNG"
         ) from error
+
     try:
         return _from_array(samples)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    except (MemoryError, RuntimeError) as error:  # torch's word for it
+        raise _too_large(name) from error
+
+
+def _too_large(name: str) -> ValueError:
+    return ValueError(f"{name} is larger than the memory that is free; scale it down first")
+
+
+def _strict_jpeg(image: ImageFile, file: BinaryIO) -> ImageFile:
+    """Return a JPEG that fails to load where it was cut short, though an end marker may follow its data.
+
+    A decoder fills the rest of such a picture with gray without a word. Without the end marker it waits for data, if it
+    needs them. A progressive file that lacks its last scans is a coarser picture of its own, which is not noticed.
+    """
+    from PIL import Image
+
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+
+    blocks = -(-image.width // 8) * -(-image.height // 8)
+    if 8 * len(content) < blocks:  # a Huffman code has at least one bit for a block
+        raise _RefusedError(
+            f"is cut short: {len(content)} bytes cannot hold {image.width} x {image.height} pixels; get it anew"
+        )
+    end = content.rfind(b"\xff\xd9")
+    if end < 0 or image.info.get("progressive"):
+        return image
+    return Image.open(io.BytesIO(content[:end] + bytes(LOOK_AHEAD)), formats=["JPEG"])
 
 
 def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray[Any, Any]:

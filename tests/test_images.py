@@ -1,9 +1,11 @@
 """Pictures come in rightly or not at all."""
 
 import io
+import os
 import random
 import struct
 import time
+import tracemalloc
 import warnings
 import zlib
 
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from lowlight_iqa import read_image
+from lowlight_iqa import images, read_image
 from lowlight_iqa.images import MAX_PIXELS, check_batch
 
 CPU = torch.device("cpu")
@@ -258,7 +260,7 @@ def test_a_senseless_orientation_is_none():
     same(read_image(encoded(Image.fromarray(ramp()), exif=exif)), ramp())
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])  # Pillow before 12.1 loses PA's transparency
 def test_alpha(mode):
     opaque = Image.fromarray(ramp()).convert("RGBA")
     same(read_image(opaque.convert(mode)), np.asarray(opaque.convert(mode).convert("RGB")))
@@ -551,3 +553,69 @@ def test_any_tensor_is_checked_or_refused(shape, dtype, fill, turn):
         assert y.shape[-3:] == x.shape[-3:]
         assert y.dtype in (torch.float32, torch.float64)
         assert 0 <= y.min() <= y.max() <= 1
+
+
+# Files that are not what they seem
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match=r"pipe\.png is a pipe or a device"):
+        read_image(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.98])
+def test_a_jpeg_cut_short_is_refused_though_an_end_marker_follows(share, subsampling):
+    noise = Image.fromarray(ramp(120, 90))
+    whole = encoded(noise, "JPEG", quality=90, subsampling=subsampling).getvalue()
+    same(read_image(io.BytesIO(whole)), np.asarray(Image.open(io.BytesIO(whole))))
+    with pytest.raises(OSError, match="cut short"):
+        read_image(io.BytesIO(whole[: int(share * len(whole))] + b"\xff\xd9"))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 3}])
+@pytest.mark.parametrize("size", [(64, 64), (61, 35), (8, 8), (1, 1)])
+@pytest.mark.parametrize("value", [0, 128, 255, None])
+def test_whole_jpegs_of_all_kinds_are_read(options, size, value):
+    """Flat ones too, whose data are hardly longer than their blocks are many; with bytes behind the end marker."""
+    image = Image.fromarray(ramp(*size[::-1])) if value is None else Image.new("RGB", size, (value,) * 3)
+    content = encoded(image, "JPEG", **options).getvalue()
+    for trailer in (b"", b"\0" * 20, b"\xff\xd9 more"):
+        same(read_image(io.BytesIO(content + trailer)), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+
+
+def test_a_small_jpeg_that_claims_to_be_large_costs_no_memory():
+    content = encoded(Image.new("RGB", (16, 16)), "JPEG").getvalue()
+    start = content.index(b"\xff\xc0") + 5
+    content = content[:start] + struct.pack(">HH", 12_000, 12_000) + content[start + 4 :]
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"cut short: .* bytes cannot hold 12000 x 12000 pixels"):
+        read_image(io.BytesIO(content))
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_picture_too_large_for_the_memory_is_one_of_our_errors(error, monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise error
+
+    Image.fromarray(ramp()).save(tmp_path / "large.png")
+    monkeypatch.setattr(images, "_samples" if isinstance(error, MemoryError) else "_from_array", fail)
+    with pytest.raises(ValueError, match=r"large\.png is larger than the memory that is free; scale it down"):
+        read_image(tmp_path / "large.png")
+
+
+def test_pillow_adds_no_lines(tmp_path, capfd):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(Image.fromarray(ramp()), "JPEG", exif=exif).getvalue()
+    place = content.index(b"Exif\0\0") + 6
+    content = content[: place + 8] + b"\xff\xff" + content[place + 10 :]  # an EXIF block that ends too early
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_image(io.BytesIO(content))
+    assert not caught
+    assert capfd.readouterr().err == ""

@@ -13,7 +13,7 @@ from .options import Subparsers, add_device, pick_device
 
 def add(subparsers: Subparsers) -> None:
     """Declare ``evaluate``."""
-    from ..data import NAMES
+    from ..data import list_datasets
 
     parser = subparsers.add_parser(
         "evaluate",
@@ -23,7 +23,7 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("-m", "--metric", required=True, metavar="NAME")
     parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones")
-    parser.add_argument("--dataset", required=True, choices=NAMES)
+    parser.add_argument("--dataset", required=True, choices=list_datasets())
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="its folder; for csv, the file")
     parser.add_argument("--split", help="default: the one that papers report")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for every picture")

@@ -10,11 +10,13 @@ mean_luma) with ``images/``.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
 
-from .rated import Rated, complete, need, number, one_of, table
+from .rated import Rated, complete, inside, need, one_of, table
+from .registry import register
 
 __all__ = ["LAYOUT", "SPLITS", "Rated", "held_out", "read"]
 
@@ -25,8 +27,9 @@ LAYOUT = (
 )
 
 
+@register("biq2021", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """The pictures of a split, in the order of its list; MOS on 0..1.
+    """Read the pictures of a split, in the order of its list; MOS on 0..1.
 
     Args:
         root: the authors' repository, or a folder with ``train.csv`` and ``test.csv`` and ``images/``.
@@ -45,9 +48,9 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     files = {file.lower(): file for file in os.listdir(folder)} if pictures and folder.is_dir() else {}
     rated = [
         Rated(
-            folder / files.get(row[name].lower(), row[name]),
-            number(row[mos], f"{path}, {row[name]}"),
-            float(row.get("mean_luma") or "nan"),
+            inside(folder, files.get(row[name].lower(), row[name]), row.place),
+            row.number(mos),
+            row.number("mean_luma") if row.get("mean_luma") else math.nan,
         )
         for row in table(path, (name, mos))
     ]

@@ -1,21 +1,23 @@
 """Any rated pictures: a CSV file with the columns image, mos and, optionally, group, device, enhancer, description.
 
-``image`` is a path relative to the file's folder. Every column named ``attribute.NAME`` is taken as people's score of
-an aspect.
+``image`` is a path relative to the file's folder, which may lead out of it: the list is your own. Every column named
+``attribute.NAME`` is taken as people's score of an aspect.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from .rated import Rated, complete, need, number, one_of, table
+from .rated import Rated, complete, need, one_of, table
+from .registry import register
 
 SPLITS = ("all",)
 LAYOUT = "Write a CSV file with the columns image and mos (and group, for pictures that show the same scene)"
 
 
+@register("csv", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """The pictures of the file ``root``, in its order.
+    """Read the pictures of the file ``root``, in its order.
 
     Raises:
         FileNotFoundError: the file or a picture is missing; the message names it.
@@ -28,15 +30,11 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
     rated = [
         Rated(
             path.parent / row["image"],
-            number(row["mos"], f"{path}, {row['image']}"),
+            row.number("mos"),
             group=row.get("group") or "",
             device=row.get("device") or "",
             enhancer=row.get("enhancer") or "",
-            attributes={
-                key.removeprefix("attribute."): number(value, f"{path}, {row['image']}")
-                for key, value in row.items()
-                if key is not None and key.startswith("attribute.")
-            },
+            attributes={key.removeprefix("attribute."): row.number(key) for key in row if key.startswith("attribute.")},
             description=row.get("description") or "",
         )
         for row in table(path, ("image", "mos"))

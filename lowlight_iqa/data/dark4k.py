@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import csv
 from .rated import Rated, need
+from .registry import register
 
 SPLITS = ("all",)
 LAYOUT = (
@@ -18,8 +19,9 @@ LAYOUT = (
 )
 
 
+@register("dark4k", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """The pictures that ``Dark-4K.csv`` in the folder ``root`` lists; MOS on 0..1.
+    """Read the pictures that ``Dark-4K.csv`` in the folder ``root`` lists; MOS on 0..1.
 
     Raises:
         FileNotFoundError: the table or a picture is missing; the message names it.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .rated import Rated, complete, need, number, one_of, table
+from .rated import Rated, complete, inside, need, one_of, table
+from .registry import register
 
 SETS = {"test": "test", "train": "training", "validation": "validation"}
 SPLITS = ("test", "train", "validation", "all")
@@ -19,8 +20,9 @@ LAYOUT = (
 )
 
 
+@register("koniq10k", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """The pictures of an official split; MOS on 0..100.
+    """Read the pictures of an official split; MOS on 0..100.
 
     Args:
         root: folder with the list and ``1024x768/`` or ``512x384/``.
@@ -36,7 +38,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     large, small = Path(root) / "1024x768", Path(root) / "512x384"
     folder = small if small.is_dir() and not large.is_dir() else large
     rated = [
-        Rated(folder / row["image_name"], number(row["MOS"], f"{path}, {row['image_name']}"))
+        Rated(inside(folder, row["image_name"], row.place), row.number("MOS"))
         for row in table(path, ("image_name", "MOS", "set"))
         if split == "all" or row["set"] == SETS[split]
     ]

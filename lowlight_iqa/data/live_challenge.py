@@ -10,7 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .rated import Rated, complete, need, number, one_of
+import numpy as np
+
+from ..matfile import read_mat
+from .rated import Rated, complete, inside, need, number, one_of
+from .registry import register
 
 SPLITS = ("test", "train")
 SHOWN = 7  # pictures of the raters' training
@@ -20,6 +24,7 @@ LAYOUT = (
 )
 
 
+@register("live_challenge", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
     """The 1,162 rated pictures, or the seven of the raters' training; MOS on 0..100.
 
@@ -40,17 +45,15 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     folder = Path(root) / "Images" / ("trainingImages" if split == "train" else "")
     part = slice(SHOWN) if split == "train" else slice(SHOWN, None)
     rated = [
-        Rated(folder / str(name.item()), number(score, f"{lists[1]}, {name.item()}"))
+        Rated(inside(folder, name, lists[0]), number(score, f"{lists[1]}, {name}"))
         for name, score in zip(names[part], scores[part], strict=True)
     ]
     return complete(rated, lists[0], LAYOUT) if pictures else rated
 
 
 def _variable(path: Path) -> Any:
-    """The one variable of a file, named as the file, as a vector."""
-    from scipy.io import loadmat
-
-    try:
-        return loadmat(path)[path.stem].ravel()
-    except (KeyError, TypeError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path} does not hold {path.stem} ({error}); download it again") from error
+    """Return the one variable of a file, named as the file, as a list."""
+    values = read_mat(path).get(path.stem)
+    if values is None:
+        raise ValueError(f"{path} does not hold {path.stem}; download it again")
+    return values if isinstance(values, list) else np.ravel(values).tolist()

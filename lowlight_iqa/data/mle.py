@@ -7,12 +7,13 @@ test scenes are not public. The last letter of an id stands for no particular en
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 from ..attributes import ATTRIBUTES
-from .rated import Rated, complete, need, number, one_of
+from ..jsonfile import read_json
+from .rated import MAX_BYTES, Rated, complete, inside, need, number, one_of
+from .registry import register
 
 SPLITS = ("train", "test")
 LAYOUT = (
@@ -21,8 +22,9 @@ LAYOUT = (
 )
 
 
+@register("mle", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> list[Rated]:
-    """The pictures of a split; MOS on 0..10, attributes on 1..5; ``path.stem`` is the challenge's id.
+    """Read the pictures of a split; MOS on 0..10, attributes on 1..5; ``path.stem`` is the challenge's id.
 
     Args:
         root: the repository's folder.
@@ -35,17 +37,30 @@ def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> li
     """
     path = need(Path(root) / f"MLE-{'training' if one_of(split, SPLITS) == 'train' else split}.json", LAYOUT)
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        rated = [
-            Rated(
-                Path(root) / row["file"],
-                number(row["mos"], f"{path}, {row['id']}") if split == "train" else math.nan,
-                group=row["id"].rpartition("_")[0],
-                attributes={name: number(row[name], f"{path}, {row['id']}") for name in ATTRIBUTES if name in row},
-                description=row.get("description", ""),
-            )
-            for row in rows
-        ]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not MLE's list ({type(error).__name__}: {error}); download it again") from error
+        rows = read_json(path, MAX_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{path} is not MLE's list ({error}); download it again") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} is not MLE's list, but a {type(rows).__name__}; download it again")
+    rated = [_rated(Path(root), row, f"{path}, entry {place}", split) for place, row in enumerate(rows, 1)]
     return complete(rated, path, LAYOUT) if pictures else rated
+
+
+def _rated(root: Path, row: object, place: str, split: str) -> Rated:
+    """Read one entry; the test split has no scores.
+
+    Raises:
+        ValueError: a fact is missing or of another kind; the message says which.
+    """
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: it is a {type(row).__name__}, not an object of facts")
+    name, description = row.get("id"), row.get("description", "")
+    if not isinstance(name, str) or not isinstance(description, str):
+        raise ValueError(f"{place}: its id or its description is no text")
+    return Rated(
+        inside(root, row.get("file"), place),
+        number(row.get("mos"), f"{place}, mos") if split == "train" else math.nan,
+        group=name.rpartition("_")[0],
+        attributes={key: number(row[key], f"{place}, {key}") for key in ATTRIBUTES if key in row},
+        description=description,
+    )

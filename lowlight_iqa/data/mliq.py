@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import csv, nnid
 from .rated import Rated, need
+from .registry import register
 
 SPLITS = ("all",)
 LAYOUT = (
@@ -21,8 +22,9 @@ LAYOUT = (
 )
 
 
+@register("mliq", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """The pictures that ``MLIQ.csv`` in the folder ``root`` lists; MOS on 0..1.
+    """Read the pictures that ``MLIQ.csv`` in the folder ``root`` lists; MOS on 0..1.
 
     Raises:
         FileNotFoundError: the table or a picture is missing; the message names it.

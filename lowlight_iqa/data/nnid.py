@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .rated import Rated, complete, need, number, one_of
+from .rated import Rated, complete, inside, lines, need, number, one_of
+from .registry import register
 
 SPLITS = ("all", "512", "1024", "2048")
 FOLDERS = {"512": "sub512", "1024": "sub1024", "2048": "Sub2048"}
@@ -32,8 +33,9 @@ def scene_and_device(name: str) -> tuple[str, str] | None:
     return f"{device}_IC{match['scene']}_{match['size']}", device
 
 
+@register("nnid", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """The pictures of one size or of all; MOS on 0..1.
+    """Read the pictures of one size or of all; MOS on 0..1.
 
     Args:
         root: folder with the three lists and the three folders.
@@ -49,14 +51,18 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
     path = Path(root)
     for size, folder in sizes.items():
         path = need(Path(root) / f"mos{size}_with_names.txt", LAYOUT)
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if not line.strip():
-                continue
+        for place, line in lines(path):
             score, _, name = line.strip().replace("\t", " ").partition(" ")
             found = scene_and_device(name := name.strip())
             if found is None:
-                raise ValueError(f"{path}: {name!r} is not a picture's name such as D1_IC12_img3_1024.jpg")
+                raise ValueError(f"{place}: {name[:80]!r} is not a picture's name such as D1_IC12_img3_1024.jpg")
             scene, device = found
-            mos = number(score, f"{path}, {name}")
-            rated.append(Rated(Path(root) / folder / name, mos, group=scene, device=DEVICES.get(device, device)))
+            rated.append(
+                Rated(
+                    inside(Path(root) / folder, name, place),
+                    number(score, place),
+                    group=scene,
+                    device=DEVICES.get(device, device),
+                )
+            )
     return complete(rated, path, LAYOUT) if pictures else rated

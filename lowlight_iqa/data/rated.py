@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
+MAX_BYTES = 32_000_000  # of a list; the longest, KonIQ's, has 1 MB
+BOM = b"\xef\xbb\xbf"  # with which spreadsheets begin UTF-8
 DARK = 70.0  # mean luma below which a picture counts as dark
 
 
@@ -75,29 +78,98 @@ def complete(rated: Sequence[Rated], source: Path, layout: str) -> list[Rated]:
 
 
 def number(text: object, place: object) -> float:
-    """A finite score.
+    """Return a finite score.
 
     Raises:
         ValueError: it is none; the message says where it stands.
     """
     try:
         value = float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{place}: {text!r} is not a score")
+    if not math.isfinite(value) or isinstance(text, bool):
+        raise ValueError(f"{place}: {str(text)[:40]!r} is not a score")
     return value
 
 
-def table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file that has these columns.
+def inside(folder: Path, name: object, place: object) -> Path:
+    """Return the path of a picture that a list names, which lies in ``folder`` or below.
 
     Raises:
-        ValueError: it has other columns or no rows.
+        ValueError: it is no name, or leads out of the folder; the message says where it stands.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not set(columns) <= rows[0].keys():
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise ValueError(f"{place}: {str(name)[:40]!r} is not the name of a picture")
+    if PureWindowsPath(name).drive or name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
+        raise ValueError(f"{place}: {name[:80]!r} leads out of {folder}; name pictures inside it")
+    return folder / name
+
+
+def lines(path: Path) -> list[tuple[str, str]]:
+    """Return the lines of a text, each with its place: file and number; empty ones are left out.
+
+    Raises:
+        ValueError: it is too large, or a line is not UTF-8; the message says which.
+        OSError: missing or unreadable.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path} has more than {MAX_BYTES} bytes, so it is no list of scores")
+    found = []
+    for row, line in enumerate(content.removeprefix(BOM).splitlines(), 1):
+        place = f"{path}, line {row}"
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{place}: it is not UTF-8 ({error.reason}); save the list as UTF-8") from error
+        if text.strip():
+            found.append((place, text))
+    return found
+
+
+class Row(dict[str, str]):
+    """A row of a table; ``place`` is its file and line."""
+
+    def __init__(self, cells: Mapping[str, str], place: str) -> None:
+        super().__init__(cells)
+        self.place = place
+
+    def number(self, column: str) -> float:
+        """Return the finite number in a column.
+
+        Raises:
+            ValueError: it is none; the message says where it stands.
+        """
+        return number(self[column], f"{self.place}, {column}")
+
+
+def table(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Return the rows of a CSV file that has these columns.
+
+    Raises:
+        ValueError: it has other columns or no rows, is not UTF-8, or a row is damaged; the message says which.
+        OSError: missing or unreadable.
+    """
+    numbered = lines(path)
+    reader = csv.reader((text + "\n" for _, text in numbered), strict=True)
+    header: list[str] = []
+    rows = []
+    while True:
+        first = reader.line_num
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            raise ValueError(f"{numbered[first][0]}: {error}") from error
+        if not header:
+            header = [name.strip() for name in cells]
+            continue
+        if len(cells) != len(header):
+            raise ValueError(f"{numbered[first][0]}: it has {len(cells)} cells, and the first line {len(header)}")
+        rows.append(Row(dict(zip(header, cells, strict=True)), numbered[first][0]))
+    if not rows or not set(columns) <= set(header):
         raise ValueError(f"{path} must have the columns {' and '.join(columns)}, and at least one row")
     return rows
 

@@ -2,17 +2,17 @@
 
 Layout: the authors' download (repository h4nwei/SPAQ): ``Annotations/MOS and Image attribute scores.xlsx`` (Image name,
 MOS, Brightness, Colorfulness, Contrast, Noisiness, Sharpness), ``Annotations/Scene category labels.xlsx`` (Image name,
-..., Night scene, ...) and ``TestImage/``. The workbooks are read without a spreadsheet library.
+..., Night scene, ...) and ``TestImage/``. They are read by openpyxl, the ``spaq`` extra.
 """
 
 from __future__ import annotations
 
-import re
+import warnings
 from pathlib import Path
-from xml.etree import ElementTree
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
-from .rated import Rated, complete, need, number, one_of
+from .rated import MAX_BYTES, Rated, Row, complete, inside, need, one_of
+from .registry import register
 
 SPLITS = ("all", "night")
 ATTRIBUTES = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
@@ -20,11 +20,12 @@ LAYOUT = (
     "Download SPAQ (links in the repository h4nwei/SPAQ on GitHub), so that the folder holds "
     "'Annotations/MOS and Image attribute scores.xlsx', 'Annotations/Scene category labels.xlsx' and TestImage/"
 )
-_NAMESPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+MAX_ROWS, MAX_COLUMNS = 20_000, 50  # the workbooks have 11,126 and at most 11
 
 
+@register("spaq", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """The pictures; MOS and attributes on 0..100.
+    """Read the pictures; MOS and attributes on 0..100.
 
     Args:
         root: folder with ``Annotations/`` and ``TestImage/``.
@@ -34,56 +35,59 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
     Raises:
         FileNotFoundError: a workbook or a picture is missing; the message names it.
         ValueError: a workbook is damaged or has other columns.
+        ImportError: openpyxl, the ``spaq`` extra, is missing.
     """
     one_of(split, SPLITS)
     folder = Path(root) / "Annotations"
     path = need(folder / "MOS and Image attribute scores.xlsx", LAYOUT)
     rated = [
         Rated(
-            Path(root) / "TestImage" / row["Image name"],
-            number(row["MOS"], f"{path}, {row['Image name']}"),
-            attributes={name.lower(): number(row[name], f"{path}, {row['Image name']}") for name in ATTRIBUTES},
+            inside(Path(root) / "TestImage", row["Image name"], row.place),
+            row.number("MOS"),
+            attributes={name.lower(): row.number(name) for name in ATTRIBUTES},
         )
         for row in sheet(path, ("Image name", "MOS", *ATTRIBUTES))
     ]
     if split == "night":
         scenes = sheet(need(folder / "Scene category labels.xlsx", LAYOUT), ("Image name", "Night scene"))
-        night = {row["Image name"] for row in scenes if float(row["Night scene"] or 0) > 0}
+        night = {row["Image name"] for row in scenes if row["Night scene"] and row.number("Night scene") > 0}
         rated = [item for item in rated if item.path.name in night]
     return complete(rated, path, LAYOUT) if pictures else rated
 
 
-def sheet(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a workbook's first sheet under its first row, by that row's names.
+def sheet(path: Path, columns: tuple[str, ...]) -> list[Row]:
+    """Read the rows of a workbook's first sheet under its first row, by that row's names.
 
     Raises:
-        ValueError: it is no workbook or lacks one of ``columns``.
+        ValueError: it is no workbook, unpacks to too much, or lacks one of ``columns``.
+        ImportError: openpyxl is missing.
     """
     try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise ImportError("reading SPAQ's workbooks needs openpyxl; pip install 'lowlight_iqa[spaq]'") from error
+
+    try:
         with ZipFile(path) as book:
-            shared = []
-            if "xl/sharedStrings.xml" in book.namelist():
-                entries = ElementTree.fromstring(book.read("xl/sharedStrings.xml")).iter(f"{_NAMESPACE}si")
-                shared = ["".join(text.text or "" for text in entry.iter(f"{_NAMESPACE}t")) for entry in entries]
-            grid = ElementTree.fromstring(book.read("xl/worksheets/sheet1.xml"))
-        rows = [_cells(row, shared) for row in grid.iter(f"{_NAMESPACE}row")]
-    except (BadZipFile, KeyError, IndexError, ElementTree.ParseError) as error:
-        raise ValueError(f"{path} is not a workbook that can be read ({error}); download it again") from error
-    names = {letters: name.strip() for letters, name in rows[0].items()} if rows else {}
-    if not set(columns) <= set(names.values()):
-        raise ValueError(f"{path} must have the columns {', '.join(columns)}, not {', '.join(names.values())}")
-    found = [{name: row.get(letters, "") for letters, name in names.items()} for row in rows[1:]]
-    return [row for row in found if row[columns[0]]]
+            size = sum(entry.file_size for entry in book.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and the like that are not read
+            workbook = load_workbook(path, read_only=True, data_only=True, keep_links=False)
+            cells = workbook.worksheets[0].iter_rows(max_row=MAX_ROWS, max_col=MAX_COLUMNS, values_only=True)
+            grid = [["" if cell is None else str(cell).strip() for cell in row] for row in cells]
+        workbook.close()
+    except Exception as error:  # openpyxl answers damage with KeyError, TypeError, ParseError, ...
+        raise ValueError(
+            f"{path} is not a workbook that can be read ({str(error) or type(error).__name__}); download it again"
+        ) from error
 
-
-def _cells(row: ElementTree.Element, shared: list[str]) -> dict[str, str]:
-    """Texts by column letters."""
-    cells = {}
-    for cell in row.iter(f"{_NAMESPACE}c"):
-        letters = re.sub(r"\d", "", cell.get("r", ""))
-        if cell.get("t") == "inlineStr":
-            cells[letters] = "".join(text.text or "" for text in cell.iter(f"{_NAMESPACE}t"))
-            continue
-        value = cell.findtext(f"{_NAMESPACE}v") or ""
-        cells[letters] = shared[int(value)] if cell.get("t") == "s" and value else value
-    return cells
+    names = grid[0] if grid else []
+    if not set(columns) <= set(names):
+        raise ValueError(f"{path} must have the columns {', '.join(columns)}, not {', '.join(filter(None, names))}")
+    rows = [
+        Row(dict(zip(names, [*row, *[""] * len(names)], strict=False)), f"{path}, row {number}")
+        for number, row in enumerate(grid[1:], 2)
+    ]
+    return [row for row in rows if row[columns[0]]]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .rated import Rated, complete, need, number, one_of
+from .rated import Rated, complete, inside, lines, need, number, one_of
+from .registry import register
 
 SPLITS = ("test", "train", "all")
-RELATIVE = True
 TRAIN = 2470  # lines
 LAYOUT = (
     "Download name_mos.txt from the repository Baoliang93/IACA_For_Lowlight_IQA (GitHub) and the enhanced pictures "
@@ -20,8 +20,9 @@ LAYOUT = (
 )
 
 
+@register("square_lol", SPLITS, LAYOUT, relative=True)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """The pictures of a split; win rates on 0..1.
+    """Read the pictures of a split; win rates on 0..1.
 
     Args:
         root: folder with ``name_mos.txt`` and ``enhancement/``.
@@ -34,15 +35,13 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     """
     path = need(Path(root) / "name_mos.txt", LAYOUT)
     rated = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        if not line.strip():
-            continue
+    for place, line in lines(path):
         name, _, score = line.strip().replace("\t", " ").partition(" ")
         scene, _, made = name.partition("_")
         rated.append(
             Rated(
-                path.parent / "enhancement" / name,
-                number(score, f"{path}, {name}"),
+                inside(path.parent / "enhancement", name, place),
+                number(score, place),
                 group=scene,
                 enhancer=made.rpartition("_")[0],
             )

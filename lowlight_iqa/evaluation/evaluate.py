@@ -149,7 +149,7 @@ def evaluate(
 
     Args:
         metric: a name, or a metric that is made already.
-        dataset: a name (``lowlight_iqa.data.NAMES``), or one that is read already.
+        dataset: a name (``lowlight_iqa.data.list_datasets()``), or one that is read already.
         root: the data set's folder; see ``lowlight_iqa.data``.
         split: one of the data set's splits; None for the one that papers report.
         weights: as for ``create_metric``, with a metric's name.

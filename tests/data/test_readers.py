@@ -1,16 +1,24 @@
 """Every reader, on a folder in its authors' layout: whole, missing, half-complete and damaged."""
 
+import contextlib
 import csv
 import json
 import math
+import random
+import re
+import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 from scipy.io import savemat
 
-from lowlight_iqa.data import NAMES, load
+from lowlight_iqa.data import Rated, list_datasets, load, register
 from lowlight_iqa.data import biq2021 as biq
+from lowlight_iqa.data import registry as data_registry
+from lowlight_iqa.data.rated import MAX_BYTES
 
 
 def touch(*paths):
@@ -26,25 +34,11 @@ def write_csv(path, *rows):
 
 
 def write_xlsx(path, rows):
-    """A workbook as spreadsheets write it: texts shared, numbers in place."""
-    texts = [cell for row in rows for cell in row if isinstance(cell, str)]
-    sheet = "".join(
-        f'<row r="{r}">'
-        + "".join(
-            f'<c r="{"ABCDEFGH"[c]}{r}" t="s"><v>{texts.index(cell)}</v></c>'
-            if isinstance(cell, str)
-            else f'<c r="{"ABCDEFGH"[c]}{r}"><v>{cell}</v></c>'
-            for c, cell in enumerate(row)
-        )
-        + "</row>"
-        for r, row in enumerate(rows, 1)
-    )
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as book:
-        strings = "".join(f"<si><t>{text}</t></si>" for text in texts)
-        book.writestr("xl/sharedStrings.xml", f"<sst {space}>{strings}</sst>")
-        book.writestr("xl/worksheets/sheet1.xml", f"<worksheet {space}><sheetData>{sheet}</sheetData></worksheet>")
+    book.save(path)
 
 
 def mle(root):
@@ -135,10 +129,10 @@ def only(items):
 
 
 def test_every_data_set_has_a_layout_here():
-    assert set(NAMES) == {*LAYOUTS, "csv"}
+    assert set(list_datasets()) == {*LAYOUTS, "csv"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list_datasets())
 def test_a_whole_folder_is_read(name, tmp_path):
     found = load(name, lay(name, tmp_path))
     assert found.items
@@ -146,13 +140,13 @@ def test_a_whole_folder_is_read(name, tmp_path):
     assert all(math.isfinite(item.mos) for item in found.items)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list_datasets())
 def test_a_missing_folder_says_what_to_get_and_where_to_put_it(name, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"(?s)does not exist\. (Ask|Clone|Download|Get|Write) .*"):
         load(name, tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list_datasets())
 def test_a_half_complete_folder_is_refused_and_the_missing_picture_named(name, tmp_path):
     root = lay(name, tmp_path)
     gone = load(name, root).items[0].path
@@ -248,7 +242,7 @@ def test_damaged_labels_are_refused(tmp_path):
     path = lay("csv", tmp_path)
     for rows, message in (
         ([("image", "score"), ("a.png", 1)], "must have the columns image and mos"),
-        ([("image", "mos"), ("in/a.png", "high")], r"in/a\.png: 'high' is not a score"),
+        ([("image", "mos"), ("in/a.png", "high")], "line 2, mos: 'high' is not a score"),
         ([("image", "mos"), ("in/a.png", "nan")], "'nan' is not a score"),
         ([("image", "mos"), ("in/a.png", 1), ("in/a.png", 2)], "more than once"),
     ):
@@ -270,3 +264,115 @@ def test_wrong_names_list_the_right_ones(tmp_path):
         load("tid2013", tmp_path)
     with pytest.raises(ValueError, match="there are: train, test"):
         load("mle", tmp_path, "validation")
+
+
+# Lists from strangers: one kind of error, which says where
+
+
+def refused(name, root, words):
+    with pytest.raises(ValueError, match=words):
+        load(name, root, pictures=False)
+
+
+def test_lists_that_are_not_utf_8(tmp_path):
+    for name, file in (
+        ("csv", "mine.csv"), ("koniq10k", "koniq10k_distributions_sets.csv"), ("square_lol", "name_mos.txt"),
+        ("nnid", "mos512_with_names.txt"), ("biq2021", "Test (Images and MOS).csv"),
+    ):  # fmt: skip
+        root = lay(name, tmp_path / name if name == "csv" else folder(tmp_path / name))
+        path = tmp_path / name / file
+        path.write_bytes(path.read_bytes() + b"\xff\xfe.jpg,1\n")
+        refused(name, root, rf"{re.escape(file)}, line \d+: it is not UTF-8")
+    root = lay("mle", folder(tmp_path / "mle"))
+    (root / "MLE-training.json").write_bytes(b'["\xff"]')
+    refused("mle", root, "MLE-training.json is not MLE's list")
+
+
+def folder(path):
+    path.mkdir(parents=True)
+    return path
+
+
+def test_numbers_that_are_none_are_refused_with_their_place(tmp_path):
+    root = folder(tmp_path / "b")
+    write_csv(root / "test.csv", ("image", "mos", "mean_luma"), ("a.jpg", 0.5, 60), ("b.jpg", 0.5, "57.{3"))
+    refused("biq2021", root, r"test\.csv, line 3, mean_luma: '57\.\{3' is not a score")
+    lay("spaq", folder(tmp_path / "s"))
+    scenes = tmp_path / "s" / "Annotations" / "Scene category labels.xlsx"
+    write_xlsx(scenes, [("Image name", "Night scene"), ("00001.jpg", "57.{")])
+    with pytest.raises(ValueError, match=r"labels\.xlsx, row 2, Night scene: '57\.\{' is not a score"):
+        load("spaq", tmp_path / "s", "night")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1}', "[1]", '[{"id": 3}]', '[{"id": "b_1_A", "file": "a.png", "mos": NaN}]', "[" * 100_000, "null",
+             '[{"id": "b_1_A", "file": ["a"], "mos": 1}]', '[{"id": "b_1_A", "file": "a.png", "mos": true}]']
+)  # fmt: skip
+def test_json_that_is_not_mle_s(text, tmp_path):
+    (tmp_path / "MLE-training.json").write_text(text)
+    refused("mle", tmp_path, "MLE-training.json")
+
+
+@pytest.mark.parametrize("name", ["../out.jpg", "/etc/passwd", "a/../../b.jpg", "C:\\b.jpg", "..\\b.jpg", "a\x07.jpg"])
+def test_no_published_list_leads_out_of_its_folder(name, tmp_path):
+    write_csv(tmp_path / "koniq10k_distributions_sets.csv", ("image_name", "MOS", "set"), (name, 1, "test"))
+    refused("koniq10k", tmp_path, r"line 2: .*(leads out of|not the name)")
+
+
+def test_a_table_whose_rows_differ(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("image,mos\na.png,1\nb.png\n")
+    refused("csv", path, "line 3: it has 1 cells, and the first line 2")
+    path.write_text('image,mos\na.png,1\n"b.png,1\n')
+    refused("csv", path, r"mine\.csv, line 3")
+
+
+def test_workbooks_that_grow_are_refused_before_they_are_unpacked(tmp_path):
+    root = lay("spaq", tmp_path)
+    path = root / "Annotations" / "MOS and Image attribute scores.xlsx"
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("xl/more.xml", bytes(MAX_BYTES))
+    assert path.stat().st_size < 1_000_000
+    start = time.perf_counter()
+    refused("spaq", root, "unpacks to")
+    assert time.perf_counter() - start < 2
+
+
+def test_a_sheet_with_a_cell_far_away_is_read_in_time(tmp_path):
+    root = lay("spaq", tmp_path)
+    path = root / "Annotations" / "MOS and Image attribute scores.xlsx"
+    book = openpyxl.load_workbook(path)
+    book.active["XFD1048576"] = 1
+    book.save(path)
+    start = time.perf_counter()
+    assert len(load("spaq", root).items) == 2
+    assert time.perf_counter() - start < 5
+
+
+def test_a_damaged_mat_is_refused_and_the_process_lives(tmp_path):
+    root = lay("live_challenge", tmp_path)
+    path = root / "Data" / "AllImages_release.mat"
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(100):
+        spoiled = bytearray(whole)
+        for _ in range(draw.choice((1, 4))):
+            spoiled[draw.randrange(128, 400)] = draw.randrange(256)
+        path.write_bytes(spoiled)
+        with contextlib.suppress(ValueError):
+            load("live_challenge", root, pictures=False)
+    path.write_bytes(whole[:300])
+    refused("live_challenge", root, r"AllImages_release\.mat is damaged")
+
+
+def test_a_reader_of_one_s_own_is_registered_once(monkeypatch):
+    monkeypatch.setattr(data_registry, "_readers", dict(data_registry._table()))
+
+    @register("mine", ("all",), "make it yourself")
+    def read(root, split="all", *, pictures=True):
+        return [Rated(root / "a.png", 1.0)]
+
+    assert "mine" in list_datasets()
+    assert only(load("mine", Path("/somewhere")).items).mos == 1.0
+    with pytest.raises(ValueError, match="registered already"):
+        register("mine", ("all",), "again")(read)

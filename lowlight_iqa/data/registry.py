@@ -1,0 +1,92 @@
+"""The table of data sets: ``@register`` stands beside each reader."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from .rated import Dataset, Rated, one_of
+
+
+class Read(Protocol):
+    """What a reader does."""
+
+    def __call__(self, root: str | Path, split: str = ..., *, pictures: bool = ...) -> list[Rated]:
+        """Read the pictures of a split; without ``pictures``, the labels alone."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader and what is known of its data set."""
+
+    read: Read
+    splits: Sequence[str]  # the first is the one that papers report
+    layout: str  # what to download and where to put it
+    relative: bool  # labels compare the pictures of one scene and mean nothing across scenes
+
+
+R = TypeVar("R", bound=Read)
+
+_readers: dict[str, Reader] = {}
+
+
+def register(name: str, splits: Sequence[str], layout: str, *, relative: bool = False) -> Callable[[R], R]:
+    """Enter a reader under the name of its data set (a decorator); see ``Reader`` for the arguments.
+
+    Raises:
+        ValueError: the name is taken already.
+    """
+
+    def enter(read: R) -> R:
+        if name in _readers:
+            raise ValueError(f"data set {name!r} is registered already; choose another name")
+        _readers[name] = Reader(read, tuple(splits), layout, relative)
+        return read
+
+    return enter
+
+
+def _table() -> dict[str, Reader]:
+    """Import every module of ``lowlight_iqa.data`` once: a new file there is all a new data set needs."""
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
+    return _readers
+
+
+def list_datasets() -> list[str]:
+    """Return the names of the data sets, sorted."""
+    return sorted(_table())
+
+
+def get_reader(name: str) -> Reader:
+    """Return the reader of a data set.
+
+    Raises:
+        ValueError: no such data set; the message lists them.
+    """
+    if name not in _table():
+        raise ValueError(f"no data set is called {name!r}; there are: {', '.join(list_datasets())}")
+    return _readers[name]
+
+
+def load(name: str, root: str | Path, split: str | None = None, *, pictures: bool = True) -> Dataset:
+    """Read the rated pictures of a data set.
+
+    Args:
+        name: one of ``list_datasets()``.
+        root: its folder; for "csv", the file.
+        split: one of the reader's splits; None for the first, which is the one that papers report.
+        pictures: False reads the labels alone, for baselines that look at no picture.
+
+    Raises:
+        ValueError: no such data set or split; damaged labels: the message says where.
+        FileNotFoundError: the folder or one of its files is missing; the message says which, and where to get it.
+    """
+    reader = get_reader(name)
+    split = one_of(split or reader.splits[0], reader.splits)
+    return Dataset(name, split, reader.read(root, split, pictures=pictures), reader.relative)

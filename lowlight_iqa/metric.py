@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union, cast
@@ -46,6 +46,7 @@ class Metric(nn.Module, ABC):
 
     options: ClassVar[tuple[str, ...]] = ()  # names of what create_metric passes on to from_weights or the constructor
 
+    concurrent: ClassVar[bool] = True  # several threads may score with it at once
     uncalibrated: frozenset[str] = frozenset()  # those attributes of explain_batch that are on no known scale
 
     def __init__(self, card: Card) -> None:
@@ -259,6 +260,10 @@ class Metric(nn.Module, ABC):
         low, high = self.card.score_range
         better = "lower" if self.card.lower_better else "higher"
         return f"{self.card.name} {score:.3g} on a scale of {low:g} to {high:g}, {better} is better."
+
+    def components(self) -> Iterator[Metric]:
+        """Yield the metrics that this one is the mean of, loaded one at a time; none for most."""
+        return iter(())
 
     def weight_config(self) -> dict[str, Any]:
         """JSON-able numbers that belong to the weights, such as the architecture; saved and loaded with them."""

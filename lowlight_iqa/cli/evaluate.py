@@ -18,8 +18,7 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         description="Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 %% bootstrap "
-        "intervals. Scores are cached: a second run is instant, an interrupted one goes on. Works unchanged under "
-        "torchrun, which shares the pictures out.",
+        "intervals. Scores are cached: a second run is instant, an interrupted one goes on.",
     )
     parser.add_argument("-m", "--metric", required=True, metavar="NAME")
     parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones")
@@ -32,6 +31,9 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--submission", type=Path, metavar="FILE", help="write the MLE challenge's result.json")
     parser.add_argument("--draws", type=int, default=1000, help="resamples of each interval (default: 1000)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+    parser.add_argument(
+        "--distributed", action="store_true", help="share the pictures out among the processes of torchrun"
+    )
     add_device(parser)
     parser.set_defaults(run=run)
 
@@ -56,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
         cache=args.cache,
         draws=args.draws,
         progress=sys.stderr.isatty(),
+        distributed=args.distributed,
     )
-    if os.environ.get("RANK", "0") != "0":  # all processes know the result, one tells it
+    if args.distributed and os.environ.get("RANK", "0") != "0":  # all processes know the result, one tells it
         return 0
     print(result)
     if args.csv:

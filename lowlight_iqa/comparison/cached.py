@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.evaluate import fingerprint
 from ..metric import Assessment
 from ..registry import create_metric
+from ..scoring.cache import fingerprint
 from ..scoring.pipeline import score
 from ..scoring.sources import Source
 from . import full_reference

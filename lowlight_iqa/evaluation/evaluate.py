@@ -1,17 +1,14 @@
 """Agreement of a metric with people on a data set: every picture counted, every figure with its interval.
 
-Scores are kept in a cache under the hashes of the weights and of the picture's file, line by line: an interrupted
-run goes on where it stopped, a second run reads. Under torchrun the pictures are shared out; each is scored by itself,
-so the result is that of one process.
+Scores are kept in a cache (``scoring.cache``): an interrupted run goes on where it stopped, a second run reads. Under
+torchrun the pictures are shared out if that is asked for; each is scored by itself, so the result is that of one
+process.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import math
-import os
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .. import __version__
 from ..card import Card
 from ..data import Dataset, Rated, load
 from ..data.rated import DARK
 from ..functional.logistic import Vector
-from ..images import read_image
 from ..metric import Metric
 from ..registry import create_metric, get_card
+from ..scoring.cache import Cache, cache_folder
+from ..scoring.pipeline import Record, Work, run
+from ..scoring.sinks import csv_line, inert
+from ..scoring.sources import find_sources
 from .correlation import MAX_DRAWS, Places, members_of, plcc, srcc
 from .figures import Figure, LogisticFit, Part, figure, figures_within, main_figures, split_figures
 
@@ -108,13 +107,13 @@ class Evaluation:
     def write_csv(self, path: str | Path) -> None:
         """One row per picture: labels, score, and the score mapped to the labels' scale."""
         mapped = self.mapping(self.scores) if self.mapping else np.full(len(self.scores), math.nan)
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["picture", "group", "device", "mean_luma", "mos", "score", "mapped", *self.explained])
-            for place, item in enumerate(self.dataset.items):
-                values = [float(column[place]) for column in (self.scores, mapped, *self.explained.values())]
-                luma = round(float(self.lumas[place]), 2)
-                writer.writerow([item.path, item.group, item.device, luma, item.mos, *values])
+        head = ["picture", "group", "device", "mean_luma", "mos", "score", "mapped", *self.explained]
+        lines = [csv_line(head)]
+        for place, item in enumerate(self.dataset.items):
+            texts = [inert(text) for text in (str(item.path), item.group, item.device)]
+            numbers = [float(column[place]) for column in (self.scores, mapped, *self.explained.values())]
+            lines.append(csv_line([*texts, round(float(self.lumas[place]), 2), item.mos, *numbers]))
+        Path(path).write_text("\n".join([*lines, ""]), encoding="utf-8", newline="")
 
     def write_submission(self, path: str | Path) -> None:
         """The MLE challenge's result.json: a list of {id, mos}, mos on 0..10 and higher for better."""
@@ -144,6 +143,7 @@ def evaluate(
     cache: str | Path | None = None,
     draws: int = 1000,
     progress: bool = False,
+    distributed: bool = False,
 ) -> Evaluation:
     """Score every picture of a data set and measure the agreement with people.
 
@@ -157,6 +157,7 @@ def evaluate(
         cache: folder of the scores; None for $LOWLIGHT_IQA_CACHE or ~/.cache/lowlight_iqa.
         draws: resamples of each bootstrap interval; of whole scenes where there are scenes.
         progress: show a bar on stderr.
+        distributed: share the pictures out among the processes that torchrun started; without, each scores all.
 
     Returns:
         All figures: SRCC, KRCC, PLCC raw and after the logistic, RMSE after the logistic, the same within scenes, for
@@ -188,113 +189,57 @@ def evaluate(
             f"all {len(dataset.items)} pictures of {dataset.name} are rated {min(labels):g}; "
             "agreement is measured on labels that differ"
         )
-    ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")  # before "cuda" is taken
+    ranks = Ranks(0, 1)
+    if distributed:  # joined before "cuda" is taken
+        ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")
     if isinstance(metric, str):
         metric = create_metric(metric, device=device, weights=weights)
-    return _measure(metric.card, dataset, _score(metric, dataset.items, _cache_folder(cache), ranks, progress), draws)
+    attributes = any(item.attributes for item in dataset.items)
+    with Cache(cache_folder(cache), metric, attributes) as opened:
+        records = _score(metric, dataset.items, opened, ranks, progress)
+    return _measure(metric.card, dataset, records, draws)
 
 
-def fingerprint(metric: Metric) -> str:
-    """SHA-256 of what makes the scores: weights, the numbers beside them, and what two probe pictures get.
+def _score(metric: Metric, items: Sequence[Rated], cache: Cache, ranks: Ranks, progress: bool) -> list[Record]:
+    """The record of every picture; this process scores its share.
 
-    The probes tell a change of code that changes scores from one that does not.
+    Raises:
+        ValueError: pictures that could not be scored.
     """
-    digest = hashlib.sha256(f"{metric.card.name} {__version__}".encode())
-    digest.update(json.dumps(metric.weight_config(), sort_keys=True).encode())
-    for key, value in metric.state_dict().items():
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    side = max(192, metric.card.min_size)
-    ramp = torch.linspace(0, 1, side)
-    probe = (ramp[:, None] * ramp + torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))) / 2
-    probe = probe.to(metric.device)
-    dark = 0.05 * probe if metric.card.needs_reference else None
-    with torch.inference_mode():
-        scores = [metric(light * probe, reference=dark).item() for light in (1.0, 0.1)]
-    digest.update(" ".join(f"{score:.4g}" for score in scores).encode())
-    return digest.hexdigest()
-
-
-def _cache_folder(cache: str | Path | None) -> Path:
-    return Path(cache or os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa")
-
-
-def _score(metric: Metric, items: Sequence[Rated], cache: Path, ranks: Ranks, progress: bool) -> list[dict[str, Any]]:
-    """Score, mean luma and, where people rated some, attributes of every picture; this process computes its share."""
     from tqdm import tqdm
 
-    attributes = any(item.attributes for item in items)
-    folder = cache / f"{metric.card.name}-{fingerprint(metric)[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    known = _read_cache(folder)
     share = range(ranks.rank, len(items), ranks.world)
-    found: dict[int, dict[str, Any]] = {}
-    problems: dict[int, str] = {}
-    with (folder / f"{ranks.rank}.jsonl").open("a", encoding="utf-8") as file:
-        for place in tqdm(share, unit="picture", file=sys.stderr, disable=not progress or ranks.rank > 0):
-            path = items[place].path
-            try:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                entry = known.get(digest)
-                if entry is None or (attributes and entry["attributes"] is None):
-                    entry = _score_one(metric, path, attributes)
-                    file.write(json.dumps({"picture": digest, **entry}) + "\n")
-                    file.flush()
-                found[place] = entry if attributes else {**entry, "attributes": None}
-            except (OSError, ValueError, torch.cuda.OutOfMemoryError) as error:
-                problems[place] = str(error) if str(path) in str(error) else f"{path}: {error}"
+    work = Work([metric], attributes=cache.attributes, luma=True, known=cache.get)
+    records = run(find_sources(items[place].path for place in share), work)
+    bar = tqdm(records, total=len(share), unit="picture", file=sys.stderr, disable=not progress or ranks.rank > 0)
+    found: dict[int, Record] = {}
+    for place, record in zip(share, bar, strict=True):
+        cache.put(record)
+        found[place] = record
+
     if ranks.world > 1:
         shares: list[Any] = [None] * ranks.world
-        torch.distributed.all_gather_object(shares, (found, problems))
-        for other, trouble in shares:
+        torch.distributed.all_gather_object(shares, found)
+        for other in shares:
             found |= other
-            problems |= trouble
+    problems = [found[place].error for place in range(len(items)) if found[place].error]
     if problems:
-        listed = "; ".join(problems[place] for place in sorted(problems)[:5])
         raise ValueError(
             f"{len(problems)} of {len(items)} pictures could not be scored, and figures over the others would not be "
-            f"comparable: {listed}{'; ...' if len(problems) > 5 else ''}"
+            f"comparable: {'; '.join(problems[:5])}{'; ...' if len(problems) > 5 else ''}"
         )
     return [found[place] for place in range(len(items))]
 
 
-def _read_cache(folder: Path) -> dict[str, dict[str, Any]]:
-    """Entries by the picture's hash; a line that a killed run left unfinished is computed again."""
-    known = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-                known[entry.pop("picture")] = entry
-            except (ValueError, KeyError, AttributeError):
-                continue
-    return known
-
-
-def _score_one(metric: Metric, path: Path, attributes: bool) -> dict[str, Any]:
-    picture = read_image(path)
-    red, green, blue = (255 * picture.double().mean((1, 2))).tolist()
-    entry: dict[str, Any] = {"luma": 0.299 * red + 0.587 * green + 0.114 * blue, "attributes": None}
-    with torch.inference_mode():
-        x = metric.preprocess(picture).to(metric.device)
-        if attributes:
-            result = metric.assess(x, maps=False)
-            entry |= {"score": result.score, "attributes": dict(result.attributes)}
-        else:
-            entry["score"] = metric(x).item()
-    if not math.isfinite(entry["score"]):
-        raise ValueError(f"the score is {entry['score']}")
-    return entry
-
-
-def _measure(card: Card, dataset: Dataset, entries: Sequence[dict[str, Any]], draws: int) -> Evaluation:
+def _measure(card: Card, dataset: Dataset, records: Sequence[Record], draws: int) -> Evaluation:
     items = dataset.items
-    scores = np.array([entry["score"] for entry in entries])
+    results = [record.results[card.name] for record in records]
+    scores = np.array([result.score for result in results])
     labels = np.array([item.mos for item in items])
     listed = np.array([item.mean_luma for item in items])
-    lumas = np.where(np.isnan(listed), [entry["luma"] for entry in entries], listed)
-    names = (entries[0]["attributes"] or {}) if entries else {}
-    explained = {name: np.array([entry["attributes"][name] for entry in entries]) for name in names}
+    lumas = np.where(np.isnan(listed), [record.luma for record in records], listed)
+    names = results[0].attributes if results else {}
+    explained = {name: np.array([result.attributes[name] for result in results]) for name in names}
     if np.isnan(labels).all():
         return Evaluation(card, dataset, scores, lumas, explained=explained)
 

@@ -8,7 +8,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -119,6 +119,7 @@ class LeiqMean(Metric):
     in it, the sums between them, the pooling and the heads in float32. torch.bfloat16 is less exact by far.
     """
 
+    concurrent = False
     keep_loaded = False
     half_precision: torch.dtype | None = None
 
@@ -139,6 +140,10 @@ class LeiqMean(Metric):
         if isinstance(part, (LeiqMean, LeiqSiglip)):
             part.half_precision = self.half_precision
         return part.to(self.device, self._anchor.dtype)
+
+    def components(self) -> Iterator[Metric]:
+        """Yield the parts."""
+        return (self._part(name) for name in self.parts)
 
     def _part_scores(self, name: str, pictures: list[Tensor]) -> Tensor:
         part = self._part(name)

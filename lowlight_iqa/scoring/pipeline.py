@@ -37,6 +37,7 @@ LARGE = 24_000_000  # pixels: a larger picture is decoded and scored alone, with
 SHARE_OF_MEMORY = 0.25  # that decoded pictures may take
 BYTES_PER_PIXEL = 12  # three float32
 WAITING = 8  # batches: so far behind the newest picture may the oldest wait for others of its size
+TOGETHER = 16  # pictures of a batch for metrics that load their parts for each
 BATCH = {"cpu": 1, "cuda": 16}  # on a CPU a batch is no faster than its pictures one by one, and takes more memory
 
 
@@ -152,6 +153,11 @@ class Work:
         """Where the metrics compute."""
         return self.metrics[0].device
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may score at once."""
+        return all(metric.concurrent for metric in self.metrics)
+
     def reference(self, source: Source, place: int) -> Picture:
         """The dark input of a picture.
 
@@ -200,7 +206,8 @@ def run(
     """
     if workers is None:
         workers = torch.get_num_threads() if work.device.type == "cpu" else min(8, os.cpu_count() or 1)
-    batch = BATCH.get(work.device.type, 1) if batch is None else batch
+    if batch is None:
+        batch = BATCH.get(work.device.type, 1) if work.concurrent else TOGETHER
     for what, number in (("workers", workers), ("batch", batch)):
         if not isinstance(number, int) or not 1 <= number <= 1024:
             raise ValueError(f"{what} is {number!r}; give a number from 1 to 1024")
@@ -212,14 +219,14 @@ class _Pipeline:
 
     def __init__(self, work: Work, workers: int, batch: int) -> None:
         self.work, self.batch = work, batch
-        scorers = workers if work.device.type == "cpu" else 1
+        scorers = workers if work.device.type == "cpu" and work.concurrent else 1
         self.ahead = 2 * workers + (batch if batch > 1 else 0)
         self.queued = 2 * scorers  # batches
         self.large = min(LARGE, largest(self.ahead + scorers + (WAITING if batch > 1 else 0)))
         self.threads = torch.get_num_threads()
-        own = max(1, self.threads // workers) if workers > 1 else None
-        self.decoders = ThreadPoolExecutor(workers, "decode", _use_threads, (own,))
-        self.scorers = ThreadPoolExecutor(scorers, "score", _use_threads, (own if scorers > 1 else None,))
+        each = max(1, self.threads // workers)  # of torch's threads
+        self.decoders = ThreadPoolExecutor(workers, "decode", _use_threads, (each if workers > 1 else None,))
+        self.scorers = ThreadPoolExecutor(scorers, "score", _use_threads, (each if scorers > 1 else None,))
 
         self.decoding: deque[Future[Decoded]] = deque()
         self.groups: dict[tuple[object, ...], list[Decoded]] = {}  # by shapes, the oldest first

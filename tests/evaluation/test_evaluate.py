@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +18,8 @@ import lowlight_iqa
 from lowlight_iqa.cli.main import main
 from lowlight_iqa.data import Dataset, Rated, load
 from lowlight_iqa.evaluation.correlation import interval, pairs_in_order, plcc, scene_srcc, srcc
-from lowlight_iqa.evaluation.evaluate import fingerprint
 from lowlight_iqa.evaluation.splits import group_mean, random_splits
+from lowlight_iqa.scoring.cache import FILE
 
 SCENES, EACH = 24, 3
 
@@ -110,36 +111,118 @@ def test_lower_is_better_stays_signed_and_its_pairs_are_turned(table):
     assert "good figures are negative" in str(result)
 
 
-def test_an_interrupted_run_goes_on_and_a_second_one_reads(table, own_cache, monkeypatch):
-    whole = run(table)
-    (lines,) = own_cache.rglob("*.jsonl")
-    kept = lines.read_text()[: len(lines.read_text()) // 2]  # killed in the middle of a line
-    lines.write_text(kept)
-    calls = []
+@pytest.fixture
+def calls(monkeypatch):
+    """How many batches the metric ``contrast`` has scored."""
+    found = []
     real = lowlight_iqa.metrics.contrast.Contrast.score_batch
     monkeypatch.setattr(
-        "lowlight_iqa.metrics.contrast.Contrast.score_batch", lambda self, x: calls.append(1) or real(self, x)
+        "lowlight_iqa.metrics.contrast.Contrast.score_batch", lambda self, x: found.append(1) or real(self, x)
     )
-    probes = 2  # of the fingerprint
-    assert str(run(table)) == str(whole)
-    assert len(calls) == probes + SCENES * EACH - kept.count("\n")
+    return found
+
+
+def entries(folder):
+    with sqlite3.connect(folder / FILE) as database:
+        return database.execute("SELECT key, picture, payload FROM scores").fetchall()
+
+
+def change(folder, command, *values):
+    with sqlite3.connect(folder / FILE) as database:
+        database.execute(command, values)
+
+
+def test_an_interrupted_run_goes_on_and_a_second_one_reads(table, own_cache, calls):
+    whole = run(table)
+    change(own_cache, "DELETE FROM scores WHERE picture > '8'")  # as if it had been killed
+    kept = len(entries(own_cache))
+    assert 0 < kept < SCENES * EACH
     calls.clear()
     assert str(run(table)) == str(whole)
-    assert len(calls) == probes
+    assert len(calls) == SCENES * EACH - kept
+    calls.clear()
+    assert str(run(table)) == str(whole)
+    assert not calls
 
 
-def test_other_weights_other_code_and_other_pictures_are_scored_anew(tmp_path, monkeypatch):
-    metric = lowlight_iqa.create_metric("brisque")
-    before = fingerprint(metric)
-    metric.card = replace(metric.card, blind_spots="a card may say more without a new run")
-    assert fingerprint(metric) == before == fingerprint(lowlight_iqa.create_metric("brisque"))
-    next(iter(metric.state_dict().values())).add_(1)
-    assert fingerprint(metric) != before
-    contrast = lowlight_iqa.create_metric("contrast")
-    before = fingerprint(contrast)
-    real = contrast.score_batch
-    monkeypatch.setattr(contrast, "score_batch", lambda x: 1.01 * real(x))
-    assert fingerprint(contrast) != before
+def test_a_killed_run_keeps_what_it_scored(table, own_cache):
+    code = (
+        "import os, sys, lowlight_iqa\n"
+        "from lowlight_iqa.metrics.contrast import Contrast\n"
+        "real, left = Contrast.score_batch, [30]\n"
+        "def dying(self, x):\n"
+        "    left[0] -= 1\n"
+        "    if left[0] < 0: os.kill(os.getpid(), 9)\n"
+        "    return real(self, x)\n"
+        "Contrast.score_batch = dying\n"
+        "lowlight_iqa.evaluate('contrast', 'csv', sys.argv[1], draws=5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(table)], timeout=120, check=False)
+    assert done.returncode == -9
+    assert len(entries(own_cache)) >= 15
+    assert str(run(table)) == str(run(table, cache=own_cache / "other"))
+
+
+@pytest.mark.parametrize(
+    "payload", ['{"score": 1e9, "luma": 1, "attributes": null, "uncalibrated": {}}', "{", "[]", "\udcff"]
+)
+def test_a_damaged_entry_is_scored_again_and_told_in_one_line(table, own_cache, calls, caplog, payload):
+    whole = run(table)
+    (_, picture, _) = entries(own_cache)[0]
+    change(
+        own_cache,
+        "UPDATE scores SET payload = CAST(? AS TEXT) WHERE picture = ?",
+        payload.encode(errors="surrogateescape"),
+        picture,
+    )
+    calls.clear()
+    assert str(run(table)) == str(whole)
+    assert len(calls) == 1
+    (record,) = caplog.records
+    assert "1 entries of" in record.message
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, b""])
+def test_a_damaged_cache_is_put_aside(table, own_cache, content):
+    own_cache.mkdir()
+    (own_cache / FILE).write_bytes(content)
+    assert run(table).figures
+    assert len(entries(own_cache)) == SCENES * EACH
+    assert (own_cache / f"{FILE}.damaged").exists() == bool(content)
+
+
+def test_links_and_pipes_in_place_of_the_cache_are_refused(table, own_cache, tmp_path):
+    own_cache.mkdir()
+    (tmp_path / "target").write_bytes(b"")
+    (own_cache / FILE).symlink_to(tmp_path / "target")
+    with pytest.raises(ValueError, match="is a link or no file, and is not followed"):
+        run(table)
+    assert (tmp_path / "target").read_bytes() == b""
+    (own_cache / FILE).unlink()
+    os.mkfifo(own_cache / FILE)
+    with pytest.raises(ValueError, match="remove it"):
+        run(table)
+
+
+def test_a_cache_that_cannot_be_written_is_read(table, own_cache, calls, monkeypatch, caplog):
+    real = sqlite3.connect
+
+    def read_only(address, *args, uri=False, **options):
+        if not uri:
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+        return real(address, *args, uri=uri, **options)
+
+    whole = run(table)
+    calls.clear()
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    assert str(run(table)) == str(whole)
+    assert not calls
+    assert not caplog.records
+    assert str(run(table, cache=own_cache / "nowhere")) == str(whole)  # neither to be written nor to be read
+    assert "the scores of this run are not kept" in caplog.text
+
+
+def test_other_pictures_are_scored_anew(tmp_path):
     paths = [tmp_path / f"{k}.png" for k in range(3)]
     for k, path in enumerate(paths):
         Image.fromarray(np.full((40, 40, 3), 60 * k, np.uint8)).save(path)
@@ -147,6 +230,23 @@ def test_other_weights_other_code_and_other_pictures_are_scored_anew(tmp_path, m
     first = lowlight_iqa.evaluate("exposure", rated, draws=10).scores
     Image.fromarray(np.full((40, 40, 3), 150, np.uint8)).save(paths[0])
     assert lowlight_iqa.evaluate("exposure", rated, draws=10).scores[0] != first[0]
+
+
+def test_the_pixels_are_those_that_the_metric_scores_of_a_file(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{k}.png" for k in range(3)]
+    for path in paths:  # 16-bit color, which brisque rounds to 8 bits as its reference does
+        Image.fromarray(rng.integers(0, 2**16, (64, 64), np.uint16)).save(path)
+    rated = Dataset("deep", "all", [Rated(path, float(k)) for k, path in enumerate(paths)])
+    metric = lowlight_iqa.create_metric("brisque")
+    assert lowlight_iqa.evaluate(metric, rated, draws=5).scores.tolist() == [metric(path).item() for path in paths]
+
+
+def test_a_process_of_somebody_elses_job_does_not_wait_for_the_others(table, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *args: pytest.fail("joined"))
+    assert len(run(table).scores) == SCENES * EACH
 
 
 def test_what_the_cache_holds_changes_no_answer(table):
@@ -267,6 +367,7 @@ def test_two_processes_write_what_one_writes(table, tmp_path, monkeypatch, capsy
             "--dataset=csv",
             f"--root={table}",
             f"--cache={tmp_path}/c{count}",
+            "--distributed",
             *paths,
         ]
 
@@ -284,8 +385,7 @@ def test_two_processes_write_what_one_writes(table, tmp_path, monkeypatch, capsy
     assert done.stdout == capsys.readouterr().out
     for kind in ("csv", "json"):
         assert (tmp_path / f"1.{kind}").read_bytes() == (tmp_path / f"2.{kind}").read_bytes()
-    shares = [len(file.read_text().splitlines()) for file in (tmp_path / "c2").rglob("*.jsonl")]
-    assert shares == [SCENES * EACH / 2] * 2
+    assert len(entries(tmp_path / "c2")) == SCENES * EACH
     rows = list(csv.DictReader((tmp_path / "2.csv").open()))
     assert len(rows) == SCENES * EACH
     assert all(math.isfinite(float(row["score"])) and math.isfinite(float(row["mapped"])) for row in rows)

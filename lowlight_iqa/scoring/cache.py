@@ -1,0 +1,250 @@
+"""The cache of scores: a picture that a metric has scored is not scored again.
+
+An entry is found by the hash of the picture's file and the ``fingerprint`` of what scores it: weights, code, options,
+kind of device, versions of the libraries. It is one SQLite file, so that processes may share it, an interrupted run
+keeps what it has, and a damaged entry, which its checksum tells, is scored again.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import logging
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING
+
+import torch
+
+from .. import __version__
+from ..metric import Assessment, Metric
+from .pipeline import Record
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FILE = "scores-1.sqlite"  # the number is that of the layout
+SHARED = ("images", "metric", "backbones", "attributes", "functional")  # modules of ours that all scores pass
+LIBRARIES = ("torch", "timm", "Pillow", "numpy", "scipy")
+TIMEOUT = 60.0  # seconds to wait for another process that writes
+
+logger = logging.getLogger(__name__)
+
+
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """Return the folder of the cache: as given, $LOWLIGHT_IQA_CACHE, or ~/.cache/lowlight_iqa."""
+    return Path(cache or os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa")
+
+
+class Cache:
+    """The entries of one metric; a context manager."""
+
+    def __init__(self, folder: Path, metric: Metric, attributes: bool) -> None:
+        self.path, self.name, self.attributes = folder / FILE, metric.card.name, attributes
+        self.key = fingerprint(metric)
+        self.entries: dict[str, Record] = {}
+        self.database = self._open()
+        if self.database is not None:
+            self.database.text_factory = lambda text: text.decode(errors="replace")  # which no checksum fits
+            self._read(self.database)
+
+    def get(self, digest: str) -> Record | None:
+        """The record of a picture, by the hash of its file; safe in any thread."""
+        return self.entries.get(digest)
+
+    def put(self, record: Record) -> None:
+        """Keep a record that was scored."""
+        if record.error or record.digest in self.entries:
+            return
+        self.entries[record.digest] = record
+        if self.database is None:
+            return
+        result = record.results[self.name]
+        payload = json.dumps(
+            {
+                "score": result.score,
+                "luma": record.luma,
+                "attributes": dict(result.attributes) if self.attributes else None,
+                "uncalibrated": dict(result.uncalibrated),
+            }
+        )
+        row = (self.key, record.digest, payload, self._check(record.digest, payload))
+        try:
+            self.database.execute("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            logger.warning("%s cannot be written (%s); the scores of this run are not kept", self.path, error)
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.database is not None:
+            self.database.close()
+            self.database = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self, digest: object, payload: object) -> str:
+        return hashlib.blake2b(f"{self.key} {digest} {payload}".encode(), digest_size=16).hexdigest()
+
+    def _open(self) -> sqlite3.Connection | None:
+        """Open the file to write, or to read where it cannot be written; None where it can be neither.
+
+        Raises:
+            ValueError: what stands there is a link, a pipe or the like.
+        """
+        if os.path.lexists(self.path) and not stat.S_ISREG(os.lstat(self.path).st_mode):
+            raise ValueError(f"{self.path} is a link or no file, and is not followed; remove it")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                return self._read_only(error)
+            damaged = self.path.with_name(f"{self.path.name}.damaged")
+            logger.warning("%s is damaged (%s); it is put aside as %s and made anew", self.path, error, damaged.name)
+            self.path.replace(damaged)
+            return self._connect()
+        except OSError as error:
+            return self._read_only(error)
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None)  # each entry is kept at once
+        try:
+            # What the system was given survives the process; after a power cut checksums tell what did not.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS scores (key TEXT, picture TEXT, payload TEXT, checksum TEXT, "
+                "PRIMARY KEY (key, picture)) WITHOUT ROWID"
+            )
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
+
+    def _read_only(self, error: Exception) -> sqlite3.Connection | None:
+        try:
+            address = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+            return sqlite3.connect(address, uri=True, isolation_level=None)
+        except (sqlite3.Error, OSError):
+            logger.warning("%s cannot be used (%s); the scores of this run are not kept", self.path, error)
+            return None
+
+    def _read(self, database: sqlite3.Connection) -> None:
+        """Load the entries of this metric; those that are damaged are scored again."""
+        damaged = 0
+        try:
+            found = database.execute("SELECT picture, payload, checksum FROM scores WHERE key = ?", (self.key,))
+            for digest, payload, checksum in found:
+                if checksum != self._check(digest, payload):
+                    damaged += 1
+                    continue
+                entry = json.loads(payload)
+                if self.attributes and entry["attributes"] is None:
+                    continue
+                result = Assessment(
+                    entry["score"], (entry["attributes"] or {}) if self.attributes else {}, entry["uncalibrated"]
+                )
+                self.entries[digest] = Record("", {self.name: result}, digest=digest, luma=entry["luma"])
+        except sqlite3.Error as error:
+            logger.warning("%s cannot be read on (%s); what is missing is scored again", self.path, error)
+        if damaged:
+            logger.warning("%d entries of %s are damaged and scored again", damaged, self.path)
+
+
+# What scores
+
+
+def fingerprint(metric: Metric) -> str:
+    """SHA-256 of all that a score depends on but the picture.
+
+    These are the weights and the numbers beside them, the options, the kind of device, the version of this package
+    and of the libraries below it, and the source code of the metric and of every module that it imports of ours.
+    """
+    digest = hashlib.sha256()
+
+    def add(*facts: object) -> None:
+        digest.update("\0".join(map(str, facts)).encode() + b"\0")
+
+    add(metric.card.name, __version__, metric.device.type)
+    add(*(f"{name} {_version(name)}" for name in LIBRARIES))
+    for path in source_files(type(metric)):
+        add(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+    for part in components(metric):
+        add(json.dumps(part.weight_config(), sort_keys=True, default=str), *options(part))
+        for key, value in part.state_dict().items():
+            add(key, value.dtype, tuple(value.shape))
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def components(metric: Metric) -> Iterator[Metric]:
+    """Yield the metric, and those that it is the mean of, one at a time."""
+    yield metric
+    for part in metric.components():
+        yield from components(part)
+
+
+def options(metric: Metric) -> list[str]:
+    """The plain values that were set on a metric, such as the captioner it was made with."""
+    plain = (str, int, float, bool, type(None), torch.dtype)
+    return sorted(f"{name}={value!r}" for name, value in vars(metric).items() if isinstance(value, plain))
+
+
+def source_files(metric: type[Metric]) -> list[Path]:
+    """The files of the metric's classes, of our modules that they import, and of those that all scores pass."""
+    package = __name__.split(".")[0]
+    modules: dict[str, ModuleType] = {}
+
+    def add(name: str) -> None:
+        module = sys.modules.get(name)
+        if module is None or name in modules:
+            return
+        modules[name] = module
+        if name.split(".")[0] == package:
+            for imported in _imports(module):
+                if imported.startswith(f"{package}.") and imported.split(".")[1] in ("metrics", *SHARED):
+                    add(imported)
+
+    for cls in metric.__mro__:
+        if issubclass(cls, Metric):
+            add(cls.__module__)
+    files = {Path(path) for module in modules.values() if (path := inspect.getsourcefile(module))}
+    for name in SHARED:
+        place = Path(__file__).parents[1] / name
+        files |= set(place.glob("*.py")) if place.is_dir() else {place.with_suffix(".py")}
+    return sorted(file for file in files if file.is_file())
+
+
+def _imports(module: ModuleType) -> Iterator[str]:
+    """Absolute names of what a module imports with ``from``, inside functions too."""
+    path = inspect.getsourcefile(module)
+    if path is None:
+        return
+    for node in ast.walk(ast.parse(Path(path).read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            parents = (module.__package__ or "").split(".")
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            yield origin
+            yield from (f"{origin}.{name.name}" for name in node.names)
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "?"

@@ -16,7 +16,7 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "fit",
         description="Fit the score of a metric to your own ratings in closed form, in minutes on a CPU, and print SRCC "
-        "before and after on pictures left out of the fit, with 95 %% bootstrap intervals. Ratings that say nothing "
+        "before and after on pictures left out of the fit, with 95 % bootstrap intervals. Ratings that say nothing "
         "are refused.",
     )
     parser.add_argument("metric", choices=HEADS)

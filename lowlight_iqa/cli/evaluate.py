@@ -17,7 +17,7 @@ def add(subparsers: Subparsers) -> None:
 
     parser = subparsers.add_parser(
         "evaluate",
-        description="Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 %% bootstrap "
+        description="Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 % bootstrap "
         "intervals. Scores are cached: a second run is instant, an interrupted one goes on.",
     )
     parser.add_argument("-m", "--metric", required=True, metavar="NAME")

@@ -17,6 +17,7 @@ from .options import PROGRAM, Parser, report
 
 COMMANDS = {  # module: its line in --help
     "score": "score pictures and folders",
+    "explain": "show where a picture is good and bad",
     "compare": "compare enhancement methods: tables, figures, a page",
     "list": "list the metrics",
     "card": "print the facts of a metric",

@@ -208,7 +208,7 @@ class Bmqa(Metric):
         return found
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """The score of a picture that were everywhere as one of the 7x7 cells is, *after* the mapping to 0..1.
+        """The score of a picture that looks like one of the 7x7 cells everywhere, *after* the mapping to 0..1.
 
         The cell's features take the place of the whole picture's and of every other cell's; the words are those said
         of the picture. The attention is not linear: the score is no mean of these values.

@@ -1,0 +1,53 @@
+"""``lowlight-iqa explain``: one picture, its maps, score, attributes and sentence on one page."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from .options import Subparsers, add_device, pick_device, printable
+
+KINDS = (".html", ".png")
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``explain``."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="show where a picture is good and bad",
+        description="Write one page (or figure) with a picture, maps over it, score, attributes and sentence.",
+    )
+    parser.add_argument("picture", metavar="PICTURE", type=Path)
+    parser.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="page.html or figure.png")
+    parser.add_argument("-m", "--metric", default="leiq", help="whose maps; leiq, iaca, bmqa, niqe, ... (default leiq)")
+    parser.add_argument("--weights", metavar="DIR", help="instead of the metric's own")
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page.
+
+    Raises:
+        ValueError: a kind of file that is not written, a package that is missing, or no such metric.
+    """
+    kind = args.out.suffix.lower()
+    if kind not in KINDS:
+        raise ValueError(f"{args.out} is neither .html nor .png; name the file after what it is to be")
+    missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"explain needs {' and '.join(missing)}: pip install 'lowlight_iqa[report]'")
+
+    from ..explanation import explain, write_html, write_png
+    from ..registry import create_metric
+
+    metric = create_metric(args.metric, weights=args.weights, device=pick_device(args.device))
+    try:
+        explanation = explain(args.picture, metric)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    write = write_html if kind == ".html" else write_png
+    write(explanation, args.out)
+    print(f"wrote {printable(str(args.out))}")
+    return 0

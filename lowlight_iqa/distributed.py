@@ -82,6 +82,12 @@ class Ranks:
         for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
             buffer.copy_(part.view_as(buffer))
 
+    @staticmethod
+    def leave() -> None:
+        """Leave the group, if this process has joined one: a process that ends without may pull others down."""
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.world > 1:

@@ -123,6 +123,8 @@ def add_recipe(
         parser.add_argument(f"--{field_name.replace('_', '-')}", default=value, help="(of the recipe)", **kind)
 
     def run(args: argparse.Namespace) -> int:
+        from ..distributed import Ranks
+
         given = {key: getattr(args, key) for key in defaults}
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         try:
@@ -130,6 +132,8 @@ def add_recipe(
         except (ModuleNotFoundError, FloatingPointError) as error:
             report(str(error))
             return 2
+        finally:
+            Ranks.leave()
         if os.environ.get("RANK", "0") == "0":  # all processes know the directory, one tells it
             print(directory)
         return 0

@@ -64,13 +64,13 @@ def train_leiq(
     start_log(out, ranks)
     torch.manual_seed(recipe.seed)
     log.info("recipe %s", json.dumps(asdict(recipe)))
+    network = LeiqNetwork(recipe.backbone, recipe.hidden)
+    network.trunk.load_state_dict(starting_trunk(recipe.backbone, recipe.initial).state_dict())
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     material = gather_material(data, out, recipe, clean, ranks)
     ratings = material.ratings
     log.info("%d rated pictures, %d held out, %d groups", len(ratings.train), len(ratings.val), len(material.groups))
 
-    network = LeiqNetwork(recipe.backbone, recipe.hidden)
-    network.trunk.load_state_dict(starting_trunk(recipe.backbone, recipe.initial).state_dict())
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not resume or not recipe.epochs:
         start_heads(network, material, recipe)
     network = run_parts(network, material, recipe, out, resume, ranks)

@@ -67,13 +67,16 @@ class Fit:
     strength: float  # of the penalty that was chosen
 
     def __str__(self) -> str:
-        return "\n".join(
-            (
-                f"SRCC before  {self.before}  with {self.pictures} ratings",
-                f"SRCC after   {self.after}  on pictures left out of the fit",
-                f"gain         {self.gain}"
-                + ("" if self.gain.low > 0 else "  not certain; the scale is fitted all the same"),
-            )
+        if np.isinf(self.strength):
+            verdict = "these ratings ask for no other order: the score is as it was, on their scale"
+        elif self.gain.low > 0:
+            verdict = "the fitted score agrees better"
+        else:
+            verdict = "not certain, more ratings may tell"
+        return (
+            f"SRCC before  {self.before}  with {self.pictures} ratings\n"
+            f"SRCC after   {self.after}  on pictures left out of the fit\n"
+            f"gain         {self.gain}  {verdict}"
         )
 
 

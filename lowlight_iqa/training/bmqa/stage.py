@@ -116,7 +116,7 @@ def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, t
     some = items[:: max(1, len(items) // count)]
     if not trained and isinstance(network.tower, TimmTower):
         side = network.tower.size
-        small = [F.interpolate(album.tensor(item.path), (side, side), mode="bilinear") for item in some]
+        small = [F.interpolate(album.tensor(item.path), (side, side), mode="bilinear", antialias=True) for item in some]
         update_bn(torch.cat(small).split(16), network.tower)
 
     network.eval()

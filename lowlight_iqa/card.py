@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +16,9 @@ class Card:
     lower_better: bool
     score_range: tuple[float, float]  # the ends of the scale; scores may pass them by 5 %
     license: str  # of the weights or parameters, apart from the code's Apache-2.0
+    # Scores of real pictures, at their good end and their bad end, measured by tools/measure_typical.py: the loss is 0
+    # at the first and 1 at the second. None: the ends of score_range.
+    typical_range: tuple[float, float] | None = None
     gradient: str = "exact"  # "exact", or which part of the score is piecewise constant
     learned: bool = False  # trained on people's scores
     commercial: bool = True  # may the weights be used commercially
@@ -33,20 +35,27 @@ class Card:
     hub: str = ""  # of weights that are not bundled: owner/repo@<40-hex commit>
     checkpoint: str = ""  # the authors' file that `lowlight-iqa convert` takes, with * for what differs between splits
     origin: str = ""  # of weights that are neither: where they come from and the command that installs them
-    reached: Mapping[str, str] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # measured figures, protocol included
+    reached: Mapping[str, str] = field(default_factory=dict)  # measured figures, protocol included
 
     @property
     def best(self) -> float:
         """The better end of ``score_range``."""
         return self.score_range[0] if self.lower_better else self.score_range[1]
 
+    @property
+    def loss_range(self) -> tuple[float, float]:
+        """The scores at which the loss is 0 and 1."""
+        low, high = self.score_range
+        ends = (low, high) if self.lower_better else (high, low)
+        return self.typical_range or ends
+
     def __str__(self) -> str:
         low, high = self.score_range
+        typical = ", ".join(f"{end:.4g}" for end in self.typical_range) if self.typical_range else ""
         rows = {
             "source": self.source,
             "score": f"{low:g} to {high:g}, {'lower' if self.lower_better else 'higher'} is better",
+            "typical, good and bad end": typical,
             "gradient": self.gradient,
             "sees": ", ".join(self.sees),
             "blind spots": self.blind_spots,

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Union
 
 import torch
 from torch import Tensor
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 Picture: TypeAlias = Union[str, "os.PathLike[str]", BinaryIO, "Image", "np.ndarray[Any, Any]", Tensor]
 
+Check: TypeAlias = Literal["strict", "fast"]  # of a loss: "fast" looks at no value
+
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 150_000_000  # a larger file is taken for a decompression bomb; Pillow's own limit is 179 million
-SLACK = 0.01  # by which an enhancement network's output may leave [0, 1] and is clamped
+SLACK = 0.01  # by which samples may leave [0, 1], and are clamped
+OVERSHOOT = 0.1  # the same for the output of a network that is trained
 LOOK_AHEAD = 8  # bytes beyond its data that the decoder of a whole JPEG may ask for
 ORIENTATION = 0x0112  # EXIF tag
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_PLANAR = 258, 262, 284
@@ -333,6 +336,31 @@ def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
     return _check_values(x.expand(3, -1, -1).contiguous())
 
 
+def check_output(x: Tensor, min_size: int, device: torch.device, check: Check) -> tuple[Tensor, Tensor]:
+    """Check a batch that a loss is taken of, and clamp it.
+
+    Args:
+        x: as for ``check_batch``.
+        min_size: as for ``check_batch``.
+        device: as for ``check_batch``.
+        check: "strict": values up to ``OVERSHOOT`` outside [0, 1] are clamped if x requires a gradient, up to ``SLACK``
+            if not. "fast": all are clamped, and none is looked at.
+
+    Returns:
+        (N, 3, H, W) in [0, 1], and how far each picture is from it, (N,): the mean distance of its samples.
+
+    Raises:
+        TypeError, ValueError: as ``check_batch``.
+    """
+    x = _check_tensor(x, min_size, device)
+    if check == "strict" and not x.requires_grad:
+        x = _check_values(x)
+    elif check == "strict":
+        x = _check_values(x, OVERSHOOT, clamp=False)
+    inside = x.clamp(0, 1)
+    return inside, (x - inside).abs().flatten(1).mean(1)
+
+
 def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:
     """Check what a metric was given and return it as a batch.
 
@@ -350,8 +378,15 @@ def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:
         TypeError: not a dense floating tensor.
         ValueError: another shape, an empty batch, too small, NaN, infinity, out of range, another device.
     """
+    return _check_values(_check_tensor(x, min_size, device))
+
+
+def _check_tensor(x: Tensor, min_size: int, device: torch.device) -> Tensor:
+    """Check all but the values: a batch (N, 3, H, W), float64 for float64, else float32."""
     if not isinstance(x, Tensor):
         raise TypeError(f"expected a tensor, not {type(x).__name__}; lowlight_iqa.read_image makes one of it")
+    if x.is_nested:
+        raise TypeError("pictures are a dense tensor, not a nested one; give a list of pictures, x.unbind()")
     if not x.is_floating_point() or x.layout is not torch.strided:
         advice = "x.float() / 255" if x.dtype == torch.uint8 else "a dense float tensor in [0, 1]"
         what = x.dtype if x.layout is torch.strided else x.layout
@@ -362,7 +397,7 @@ def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:
             f"the picture is on {x.device} and the metric on {device}; use x.to('{device}') or metric.to('{x.device}')"
         )
     x = x if x.ndim == 4 else x[None]
-    return _check_values(x if x.dtype == torch.float64 else x.float())
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _check_shape(shape: tuple[int, ...], min_size: int) -> None:
@@ -391,19 +426,27 @@ def _check_shape(shape: tuple[int, ...], min_size: int) -> None:
         )
 
 
-def _check_values(x: Tensor) -> Tensor:
-    """Refuse what is not in [0, 1] within ``SLACK``, clamp the rest."""
+def _check_values(x: Tensor, slack: float = SLACK, clamp: bool = True) -> Tensor:
+    """Refuse what is not in [0, 1] within ``slack``, clamp the rest."""
     low, high = (bound.item() for bound in x.detach().aminmax())
     if low >= 0 and high <= 1:
         return x
-    if low >= -SLACK and high <= 1 + SLACK:
-        return x.clamp(0, 1)
+    if low >= -slack and high <= 1 + slack:
+        return x.clamp(0, 1) if clamp else x
+
+    which = "the picture"
+    if len(x) > 1:  # which of the batch it is
+        bounds = [[bound.item() for bound in each.aminmax()] for each in x.detach()]
+        index = next(i for i, (a, b) in enumerate(bounds) if not (a >= -slack and b <= 1 + slack))
+        which = f"picture {index + 1} of {len(x)}"
+        x, (low, high) = x[index], bounds[index]
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
-        raise ValueError(f"the picture holds NaN or infinity ({low} to {high}); find out where they come from")
-    if low >= -SLACK and high > 2:
+        raise ValueError(f"{which} holds NaN or infinity ({low} to {high}); find out where they come from")
+    whole = bool((x.detach() == x.detach().round()).all())
+    if low >= -slack and (high > 2 or whole):
         advice = f"divide by {255 if high <= 256 else 65535}"
     elif low >= -1 - SLACK and low < -0.1 and high <= 1 + SLACK:
         advice = "if it lies in [-1, 1] use (x + 1) / 2, else clamp to [0, 1]"
     else:
         advice = "clamp to [0, 1]"
-    raise ValueError(f"pictures lie in [0, 1], this one in [{low:.4g}, {high:.4g}]; {advice}")
+    raise ValueError(f"pictures lie in [0, 1], {which} in [{low:.4g}, {high:.4g}]; {advice}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, Union, cast
 
 import torch
 from torch import Tensor, nn
 
 from .card import Card
-from .images import Picture, check_batch, read_image
+from .frozen import Frozen
+from .images import Check, Picture, check_batch, check_output, read_image
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .weights.files import Loaded
 
 Pictures: TypeAlias = Union[Picture, "Sequence[Picture]"]
+Reduction: TypeAlias = Literal["mean", "none", "sum"]
 GROUP = 16  # pictures of one size that a list is scored by at a time
 
 
@@ -36,12 +39,17 @@ class Assessment:
     words: Sequence[tuple[str, Tensor]] = ()  # of a captioned description, each with where it was found, (H, W)
 
 
-class Metric(nn.Module, ABC):
+class Metric(Frozen, ABC):
     """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
     A subclass is built from its card and, where it has one, its network or parameters. It implements ``score_batch``
     and, if it has weights, ``from_weights``; it keeps the contract that tests/test_contract.py derives from the
-    registry. Parameters are frozen and the module stays in evaluation mode whatever its parent does.
+    registry. It stays as it is whatever is done to its parent: see ``Frozen``.
+
+    Scores are computed in float32 or better, without autocast and TF32, in the input's float64 where that is its dtype
+    and the parameters' precision allows it (``metric.double()``). Two calls give the same bits on a CPU with the same
+    number of threads. On a GPU that holds for the scores; the gradients of metrics that scatter, pool adaptively or
+    resize with antialiasing add in no fixed order there, so that they agree to rounding.
     """
 
     options: ClassVar[tuple[str, ...]] = ()  # names of what create_metric passes on to from_weights or the constructor
@@ -114,20 +122,6 @@ class Metric(nn.Module, ABC):
         """Where the metric computes."""
         return self._anchor.device
 
-    def weight_module(self) -> nn.Module:
-        """Return the module whose state dict a weights file holds: the metric, or its network alone."""
-        return self
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the tensors that ``save_pretrained`` writes."""
-        module = self.weight_module()
-        found: dict[str, Any] = super().state_dict(*args, **kwargs) if module is self else module.state_dict()
-        return found
-
-    def train(self, mode: bool = True) -> Metric:
-        """Stay in evaluation mode: a loss network must not change because its parent trains."""
-        return super().train(False)
-
     def forward(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
         """Score pictures.
 
@@ -143,49 +137,89 @@ class Metric(nn.Module, ABC):
         Raises:
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
         """
+        return self._scores(*self._checked(img, reference))
+
+    def _checked(
+        self, img: Pictures, reference: Pictures | None
+    ) -> tuple[Tensor | Iterable[Tensor], Tensor | Iterable[Tensor] | None]:
+        """Check what a caller gave: a batch (N, 3, H, W), or pictures (1, 3, H, W) one by one; the references too."""
+        self._check_use(reference)
+        if isinstance(img, Tensor) and (reference is None or isinstance(reference, Tensor)):
+            x = check_batch(img, self.card.min_size, self.device)
+            if reference is None:
+                return x, None
+            return x, check_reference(x, check_batch(reference, self.card.min_size, self.device))
+
+        pictures = as_list(img)
+        if reference is None:
+            return self._singles(pictures), None
+        references = as_list(reference)
+        if len(references) != len(pictures):
+            raise ValueError(f"{len(pictures)} pictures but {len(references)} references; give one for each")
+        return self._singles(pictures), self._singles(references)
+
+    def _check_use(self, reference: Pictures | None) -> None:
         if self.card.needs_reference and reference is None:
             raise TypeError(f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)")
         if not self.card.needs_reference and reference is not None:
             raise TypeError(f"{self.card.name} is a no-reference metric: call metric(img), without reference")
-        if isinstance(img, Tensor) and (reference is None or isinstance(reference, Tensor)):
-            x = check_batch(img, self.card.min_size, self.device)
-            if reference is None:
-                return self._score(x)
-            return self._score(x, check_reference(x, check_batch(reference, self.card.min_size, self.device)))
-        return self._score_list(as_list(img), None if reference is None else as_list(reference))
+
+    def _scores(
+        self, x: Tensor | Iterable[Tensor], reference: Tensor | Iterable[Tensor] | None = None, **said: Any
+    ) -> Tensor:
+        """Score (N,) what is checked; a metric that takes more than pictures overrides this."""
+        if said:
+            raise TypeError(f"{self.card.name} takes pictures alone, not {', '.join(said)}; leave that out")
+        if isinstance(x, Tensor):
+            return self._score(x, cast("Tensor | None", reference))
+        return self._score_list(x, reference)
 
     def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # scores are computed in float32 or better
+        with full_precision(x.device.type), self._named_transforms():
             scores = self.score_batch(x) if reference is None else self.score_batch(x, reference)
         return scores.to(x.dtype)
 
-    def _score_list(self, pictures: list[Picture], references: list[Picture] | None) -> Tensor:
-        if references is not None and len(references) != len(pictures):
-            raise ValueError(f"{len(pictures)} pictures but {len(references)} references; give one for each")
-        scores: list[Tensor | None] = [None] * len(pictures)
+    def _named_transforms(self) -> AbstractContextManager[None]:
+        """Refuse a transform of torch.func by this metric's name, if a part of it does not support it."""
+        transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+        return _refuse_transforms(self.card.name) if transformed else nullcontext()
+
+    def _score_list(self, pictures: Iterable[Tensor], references: Iterable[Tensor] | None) -> Tensor:
+        """Score pictures (1, 3, H, W) of any sizes, up to ``GROUP`` of one size at a time, in their order."""
+        scores: dict[int, Tensor] = {}
         waiting: dict[tuple[object, ...], list[tuple[int, list[Tensor]]]] = {}
 
         def flush(group: list[tuple[int, list[Tensor]]]) -> None:
             stacks = [torch.cat(column) for column in zip(*(tensors for _, tensors in group), strict=True)]
-            for (place, _), score in zip(group, self._score(*stacks), strict=True):
-                scores[place] = score
+            for (index, _), score in zip(group, self._score(*stacks), strict=True):
+                scores[index] = score
 
-        for place, picture in enumerate(pictures):
-            tensors = [self._single(picture)]
+        columns = (pictures,) if references is None else (pictures, references)
+        for index, tensors in enumerate(zip(*columns, strict=True)):
             if references is not None:
-                tensors.append(check_reference(tensors[0], self._single(references[place])))
+                check_reference(*tensors)
             group = waiting.setdefault((tensors[0].shape, tensors[0].dtype), [])
-            group.append((place, tensors))
+            group.append((index, [x.to(tensors[0].dtype) for x in tensors]))
             if len(group) == GROUP:
                 flush(group)
                 group.clear()
         for group in waiting.values():
             if group:
                 flush(group)
-        return torch.stack([score for score in scores if score is not None])
+        return torch.stack([scores[index] for index in range(len(scores))])
+
+    def _singles(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+        """Check the pictures of a list one by one, (1, 3, H, W); an error says which one it is about."""
+        for index, picture in enumerate(pictures):
+            try:
+                yield self._single(picture)
+            except (TypeError, ValueError, OSError) as error:
+                if len(pictures) == 1:
+                    raise
+                raise type(error)(f"picture {index + 1} of {len(pictures)}: {error}") from error
 
     def _single(self, picture: Picture) -> Tensor:
-        """One picture of a list as a checked (1, 3, H, W)."""
+        """Check one picture of a list, (1, 3, H, W)."""
         if isinstance(picture, Tensor):
             if picture.ndim != 3:
                 raise ValueError(f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}")
@@ -194,14 +228,70 @@ class Metric(nn.Module, ABC):
             x = self.preprocess(read_image(picture)).to(self.device)
         return check_batch(x, self.card.min_size, self.device)
 
-    def loss(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
-        """Scalar to minimize: 0 at the best end of ``card.score_range``, 1 at the worst; mean over pictures."""
-        return self.to_loss(self(img, reference)).mean()
+    def loss(
+        self,
+        img: Pictures,
+        reference: Pictures | None = None,
+        *,
+        reduction: Reduction = "mean",
+        check: Check = "strict",
+        **said: Any,
+    ) -> Tensor:
+        """Return a loss to be minimized, oriented and scaled so that one weight means the same for every metric.
+
+        It is 0 at the good end of the scores that real pictures get, ``card.typical_range``, 1 at the bad end, and
+        linear beyond.
+
+        A tensor that requires a gradient is taken for a network's output, which may pass [0, 1] by up to 0.1. It is
+        clamped, and the mean distance from [0, 1] is added to the picture's loss: its gradient, 1 over the number of
+        samples, points back inside, where the metric's own is zero. Farther ones are refused.
+
+        Args:
+            img: as for ``metric(img)``.
+            reference: as for ``metric(img)``.
+            reduction: "mean" or "sum" over the pictures, or "none" for one loss each, (N,).
+            check: "strict", or "fast": the values of tensors are not looked at, which would wait for the device. They
+                are clamped and their distance added however far they are, and NaN gives NaN.
+            **said: what this metric takes beside pictures, such as ``text`` of bmqa.
+
+        Raises:
+            TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
+        """
+        if reduction not in ("mean", "none", "sum"):
+            raise ValueError(f"the reductions are 'mean', 'none' and 'sum', not {reduction!r}")
+        if check not in ("strict", "fast"):
+            raise ValueError(f"check is 'strict' or 'fast', not {check!r}")
+
+        self._check_use(reference)
+        inside, excess = self._outputs(img, check)
+        dark = None if reference is None else self._outputs(reference, check)[0]
+        if dark is not None:
+            x, dark = _alike(inside, dark)
+            losses = self.to_loss(self._scores(x, dark, **said)) + excess
+        else:
+            losses = self.to_loss(self._scores(inside, **said)) + excess
+        if reduction == "none":
+            return losses
+        return losses.mean() if reduction == "mean" else losses.sum()
+
+    def _outputs(self, img: Pictures, check: Check) -> tuple[Tensor | list[Tensor], Tensor]:
+        """Check and clamp what a loss is taken of; the mean distance of each picture from [0, 1], (N,)."""
+        if isinstance(img, Tensor):
+            return check_output(img, self.card.min_size, self.device, check)
+        pairs = []
+        for picture in as_list(img):
+            if isinstance(picture, Tensor) and picture.ndim == 3:
+                pairs.append(check_output(picture, self.card.min_size, self.device, check))
+            else:
+                x = self._single(picture)
+                pairs.append((x, x.new_zeros(1)))
+        inside, excess = zip(*pairs, strict=True)
+        return list(inside), torch.cat(excess)
 
     def to_loss(self, scores: Tensor) -> Tensor:
-        """Orient and scale scores: 0 at the best end of ``card.score_range``, 1 at the worst."""
-        low, high = self.card.score_range
-        return (scores - low if self.card.lower_better else high - scores) / (high - low)
+        """Orient and scale scores: 0 at the good end of ``card.typical_range``, 1 at the bad end, linear beyond."""
+        good, bad = self.card.loss_range
+        return (scores - good) / (bad - good)
 
     def assess(self, img: Picture, *, maps: bool = True) -> Assessment:
         """Score one picture and say why: attributes, a sentence and, where the metric has them, maps.
@@ -211,7 +301,7 @@ class Metric(nn.Module, ABC):
             maps: False leaves the maps out, which cost about as much as the score.
         """
         x = self._one(img)
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        with torch.inference_mode(), full_precision(self.device.type):
             result = self.explain(x)
             found = {name: each[0] for name, each in self.maps_batch(x).items()} if maps else {}
         return replace(result, map=found.pop("score", None), maps=found)
@@ -227,7 +317,7 @@ class Metric(nn.Module, ABC):
             ValueError: the metric has no such map; the message names those that it has.
         """
         x = self._one(img)
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+        with torch.inference_mode(), full_precision(self.device.type):
             found = self.maps_batch(x)
         if attribute not in found:
             has = f"it has: {', '.join(found)}" if found else "it has none"
@@ -281,15 +371,71 @@ class Metric(nn.Module, ABC):
 
 
 class AsLoss(nn.Module):
-    """A metric whose forward is its loss: for training code written around ``criterion(img)``."""
+    """A metric whose forward is its loss, for training code written around ``criterion(img)``."""
 
     def __init__(self, metric: Metric) -> None:
         super().__init__()
         self.metric = metric
 
-    def forward(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
-        """``metric.loss(img)``: a scalar to minimize."""
-        return self.metric.loss(img, reference)
+    def forward(
+        self,
+        img: Pictures,
+        reference: Pictures | None = None,
+        *,
+        reduction: Reduction = "mean",
+        check: Check = "strict",
+        **said: Any,
+    ) -> Tensor:
+        """Return ``metric.loss`` of the same arguments."""
+        return self.metric.loss(img, reference, reduction=reduction, check=check, **said)
+
+
+@contextmanager
+def full_precision(device: str) -> Iterator[None]:
+    """Compute without autocast and, on CUDA, without TF32; gradients are taken later, as the caller's settings are.
+
+    Inside torch.compile the caller's TF32 stays as it is: a graph cannot change it.
+    """
+    with _without_autocast(device):
+        if device != "cuda" or torch.compiler.is_compiling():
+            yield
+            return
+        switches: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = [switch.allow_tf32 for switch in switches]
+        try:
+            for switch in switches:
+                switch.allow_tf32 = False
+            yield
+        finally:
+            for switch, allowed in zip(switches, before, strict=True):
+                switch.allow_tf32 = allowed
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    if device not in ("cpu", "cuda") and not torch.amp.is_autocast_available(device):
+        return nullcontext()  # torch 2.4 has none on Apple GPUs, and raises where it is switched off
+    return torch.autocast(device, enabled=False)
+
+
+@contextmanager
+def _refuse_transforms(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise TypeError(
+            f"{name} cannot be transformed by torch.func here ({str(error).splitlines()[0]}); "
+            "use torch.autograd.grad, and a batch instead of vmap"
+        ) from error
+
+
+def _alike(x: Tensor | list[Tensor], reference: Tensor | list[Tensor]) -> tuple[Any, Any]:
+    """Return pictures and references as two batches or two lists, one reference for each picture."""
+    if isinstance(x, Tensor) and isinstance(reference, Tensor):
+        return x, check_reference(x, reference)
+    one, other = (list(each.split(1)) if isinstance(each, Tensor) else each for each in (x, reference))
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} pictures but {len(other)} references; give one for each")
+    return one, other
 
 
 def check_reference(x: Tensor, reference: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+import torch
+
 from .card import Card
 
 if TYPE_CHECKING:
-    import torch
-
     from .metric import AsLoss, Metric
 
 _entries: dict[str, tuple[type[Metric], Card]] = {}
@@ -97,6 +97,26 @@ def _entry(name: str) -> tuple[type[Metric], Card]:
     raise ValueError(f"no metric is called {name!r}; {advice}")
 
 
+def check_device(device: str | int | torch.device) -> torch.device:
+    """Return a device that tensors can be put on.
+
+    Raises:
+        ValueError: there is no such device here; the message names what can be used.
+    """
+    usable = ["'cpu'"]
+    usable += [f"'cuda:{index}'" for index in range(torch.cuda.device_count())]
+    usable += ["'mps'"] if torch.backends.mps.is_available() else []
+    try:
+        found = torch.device(device)
+        if found.type == "meta":
+            raise RuntimeError("tensors on it hold no values")
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or ["unknown"])[0]
+        raise ValueError(f"{device!r} cannot be used here ({reason}); use {' or '.join(usable)}") from error
+    return found
+
+
 @overload
 def create_metric(
     name: str,
@@ -149,7 +169,9 @@ def create_metric(
     for option in options:
         if option not in cls.options:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(map(repr, cls.options)) or 'none'}")
-    metric = cls.from_source(card, weights, **options)
-    if device is not None:
-        metric.to(device)
+    place = None if device is None else check_device(device)
+    with torch.inference_mode(False):  # a metric made inside inference_mode can be trained through later
+        metric = cls.from_source(card, weights, **options)
+        if place is not None:
+            metric.to(place)
     return AsLoss(metric) if as_loss else metric

@@ -8,7 +8,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +22,7 @@ from torch.autograd.function import once_differentiable
 from ..attributes import WORDS, sentence
 from ..card import Card
 from ..functional.logistic import fit_logistic, logistic
-from ..images import Picture
-from ..metric import Metric
+from ..metric import Metric, full_precision
 from ..registry import get_card, register
 from ..weights.files import Loaded, load_strictly, save_splits, splits
 from .leiq import TASKS
@@ -132,7 +131,8 @@ class LeiqMean(Metric):
     def _part(self, name: str) -> Metric:
         if not self.keep_loaded:
             self._loaded.clear()
-        part = self._loaded.get(name) or self.parts[name]()
+        with torch.inference_mode(False):  # a part that is kept may be trained through later
+            part = self._loaded.get(name) or self.parts[name]()
         if self.keep_loaded:
             self._loaded[name] = part
         if isinstance(part, LeiqMean):
@@ -158,10 +158,10 @@ class LeiqMean(Metric):
         """Mean MOS (N,) on 0..10."""
         return self._mean(list(x))
 
-    def _score_list(self, pictures: list[Picture], references: list[Picture] | None) -> Tensor:
+    def _score_list(self, pictures: Iterable[Tensor], references: Iterable[Tensor] | None) -> Tensor:
         """As ``Metric`` does, but all pictures by one part before the next is loaded."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self._mean([self._single(picture)[0] for picture in pictures])
+        with full_precision(self.device.type):
+            return self._mean([picture[0] for picture in pictures])
 
     def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean MOS, and the mean of each attribute over the parts that have it."""

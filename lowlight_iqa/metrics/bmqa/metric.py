@@ -9,7 +9,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +22,7 @@ from ...card import Card
 from ...functional.logistic import logistic
 from ...functional.maps import spread
 from ...functional.resize import SHORT_SIDE
-from ...images import check_batch
-from ...metric import Assessment, Metric, Pictures, as_list
+from ...metric import Assessment, Metric, Pictures, as_list, full_precision
 from ...registry import register
 from ...weights.files import Loaded, load_strictly
 from .network import BmqaNetwork, Config
@@ -162,18 +161,32 @@ class Bmqa(Metric):
             TypeError, ValueError, OSError: unusable input. A text is so if it is empty, too long, or if less than a
                 third of its words is known; the message says which.
         """
-        if text is None or reference is not None:
-            return super().forward(img, reference)
-        pictures = as_list(img)
-        texts = [text] * len(pictures) if isinstance(text, str) else list(text)
-        if len(texts) != len(pictures):
-            raise ValueError(f"{len(pictures)} pictures but {len(texts)} texts; give one text, or one for each")
+        return self._scores(*self._checked(img, reference), text=text)
+
+    def _scores(
+        self,
+        x: Tensor | Iterable[Tensor],
+        reference: Tensor | Iterable[Tensor] | None = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        **said: Any,
+    ) -> Tensor:
+        """Score what is checked, by the text if there is one; ``loss`` passes its ``text`` on to here."""
+        if text is None:
+            return super()._scores(x, reference, **said)
+        pictures = [x] if isinstance(x, Tensor) else list(x)
+        count = sum(map(len, pictures))
+        texts = [text] * count if isinstance(text, str) else list(text)
+        if len(texts) != count:
+            raise ValueError(f"{count} pictures but {len(texts)} texts; give one text, or one for each")
         tokens = [self.network.vocabulary.read(each, self.network.config.longest) for each in texts]
-        batches = [(check_batch(img, self.card.min_size, self.device), tokens)] if isinstance(img, Tensor) else [
-            (self._single(picture), [each]) for picture, each in zip(pictures, tokens, strict=True)
-        ]  # fmt: skip
-        with torch.autocast(self.device.type, enabled=False):
-            return torch.cat([self._fused(self._features(x), said).to(x.dtype) for x, said in batches])
+
+        scores = []
+        with full_precision(self.device.type):
+            for batch in pictures:
+                own, tokens = tokens[: len(batch)], tokens[len(batch) :]
+                scores.append(self._fused(self._features(batch), own).to(batch.dtype))
+        return torch.cat(scores)
 
     def _features(self, x: Tensor) -> Tensor:
         return self.network.features(x.to(self.network.center.dtype))

@@ -324,9 +324,9 @@ def test_the_caller_s_grad_mode_decides(name):
 
 @every_metric
 def test_the_loss_is_oriented_by_the_card(name):
-    metric, (low, high) = make(name), get_card(name).score_range
-    best, worst = (low, high) if metric.card.lower_better else (high, low)
-    ends = metric.to_loss(torch.tensor([best, worst, (low + high) / 2]))
+    metric = make(name)
+    good, bad = metric.card.loss_range
+    ends = metric.to_loss(torch.tensor([good, bad, (good + bad) / 2]))
     assert ends.tolist() == pytest.approx([0, 1, 0.5])
     x = torch.stack([photo(side(name)), photo(side(name)) * 0.2])
     value = loss(name, x, reference_of(name, x))

@@ -30,6 +30,7 @@ FEATURES = 36
         source="Mittal et al., IEEE TIP 2012; reference implementation: LIVE's BRISQUE_release (MATLAB, libsvm)",
         lower_better=True,
         score_range=(-20.0, 160.0),
+        typical_range=(-2.54, 112.0),
         license="LIVE, University of Texas at Austin: free with the notice in weights/NOTICE.brisque",
         learned=True,
         min_size=32,
@@ -48,6 +49,7 @@ FEATURES = 36
         "chosen by 5-fold cross-validation inside the training pictures",
         lower_better=False,
         score_range=(-0.25, 1.25),  # MOS is 0 to 1; a regression without bounds passes it on strange pictures
+        typical_range=(0.876, 0.217),
         license="research use; training data without a stated license (BIQ2021)",
         learned=True,
         commercial=False,
@@ -153,6 +155,7 @@ class Brisque(Metric):
             summary="36 spatial statistics and a regression on scores chosen by the user",
             lower_better=lower_better,
             score_range=score_range or (scores.min().item(), scores.max().item()),
+            typical_range=None,
             license="not stated",
             blind_spots="sees darkness only through a constant in the normalization",
             trained_on=trained_on,

@@ -20,6 +20,7 @@ from ..registry import register
         source="Hasler and Suesstrunk, SPIE HVEI 2003, section 6 (third metric)",
         lower_better=False,
         score_range=(0.0, 298.0),  # the greatest value any picture can have; photographs stay under about 150
+        typical_range=(103.0, 0.516),
         license="Apache-2.0 (nothing is trained)",
         gradient="exact; zero on a picture without any color, where the measure has its minimum",
         min_size=2,

@@ -20,6 +20,7 @@ from ..registry import register
         source="Peli, JOSA A 1990, root-mean-square contrast",
         lower_better=False,
         score_range=(0.0, 0.5),
+        typical_range=(0.358, 0.00624),
         license="Apache-2.0 (nothing is trained)",
         min_size=2,
         sees=("contrast", "exposure"),

@@ -23,6 +23,7 @@ BINS = 256
         source="Shannon 1948; histogram of 256 bins with a quadratic B-spline for each pixel",
         lower_better=False,
         score_range=(0.0, 8.02),
+        typical_range=(7.83, 2.29),
         license="Apache-2.0 (nothing is trained)",
         min_size=2,
         sees=("exposure", "contrast"),

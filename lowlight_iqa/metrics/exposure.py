@@ -25,6 +25,7 @@ TARGET = 0.6  # the well-exposedness level of the paper
         source="Guo et al., Zero-DCE, CVPR 2020, eq. 3 (exposure control loss)",
         lower_better=True,
         score_range=(0.0, 0.6),
+        typical_range=(0.104, 0.591),
         license="Apache-2.0 (nothing is trained)",
         min_size=PATCH,
         sees=("exposure",),

@@ -33,6 +33,7 @@ SHARP = 0.75  # pristine patches are those with at least this share of the sharp
         source="Mittal et al., IEEE SPL 2013; reference implementation: LIVE's niqe_release (MATLAB)",
         lower_better=True,
         score_range=(0.0, 1000.0),  # photographs have 2 to 20; noise of one 8-bit step has about 700
+        typical_range=(1.91, 16.4),
         license="LIVE, University of Texas at Austin: free with the notice in weights/NOTICE.niqe",
         min_size=PATCH,
         sees=("noise", "blur", "compression", "exposure"),

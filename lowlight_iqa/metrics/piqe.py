@@ -29,6 +29,7 @@ NOISY_WIDTH = 0.0002
         source="Venkatanath et al., NCC 2015, sections II and III",
         lower_better=True,
         score_range=(0.0, 100.0),
+        typical_range=(14.4, 100.0),
         license="Apache-2.0 (nothing is trained)",
         gradient="exact, of the relaxed rules: the official code's three yes-or-no decisions on a block turn over a "
         "narrow width, beyond which all but the blocks' variance is nearly constant",

@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,12 @@ from ..registry import get_card
 from .options import Subparsers, add_device, pick_device, print_table, report
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from ..scoring.pipeline import Record
     from ..scoring.sources import Source
+
+    Skip: TypeAlias = Callable[[Source], bool]
 
 
 def add(subparsers: Subparsers) -> None:
@@ -58,6 +62,10 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--workers", type=int, metavar="N", help="threads that decode and, on a CPU, score")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures of one size scored together")
+    parser.add_argument(
+        "--engine", choices=("threads", "ray"), default="threads", help="ray: actors on this machine or a cluster"
+    )
+    parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS, else local)")
     add_device(parser)
     parser.set_defaults(run=run)
 
@@ -68,25 +76,39 @@ def run(args: argparse.Namespace) -> int:
     check(args, names)
     device = pick_device(args.device)
 
-    from ..scoring.pipeline import Work, make_metrics
-    from ..scoring.pipeline import run as run_pipeline
-    from ..scoring.sinks import open_sink
-    from ..scoring.sources import find_sources
-
-    work = Work(make_metrics(names, args.weights, device), args.reference, args.attributes)
     tally = Tally(names)
-    sources = find_sources(args.paths)
     if args.out is None:
-        records = tally.watch(run_pipeline(sources, work, workers=args.workers, batch=args.batch), args.paths)
+        records = tally.watch(start(args, names, device, None), args.paths)
         {"table": _write_table, "csv": _write_csv, "json": _write_json}[args.format](records, names)
     else:
+        from ..scoring.sinks import open_sink
+
         with open_sink(args.out, names, resume=args.resume) as sink:
-            rest = tally.skip(sources, sink.holds)
-            for record in tally.watch(run_pipeline(rest, work, workers=args.workers, batch=args.batch), args.paths):
+            for record in tally.watch(start(args, names, device, tally.skipping(sink.holds)), args.paths):
                 sink.write(record)
 
     tally.report()
     return 1 if tally.failed else 0
+
+
+def start(args: argparse.Namespace, names: Sequence[str], device: str, skip: Skip | None) -> Iterator[Record]:
+    """Start the engine: an iterator of records."""
+    if args.engine == "ray":
+        from ..scoring import ray
+
+        options = {"attributes": args.attributes, "weights": args.weights, "device": device, "batch": args.batch}
+        gpus = 1 if device.startswith("cuda") else 0
+        return ray.records(
+            args.paths, names, actors=args.workers, gpus=gpus, address=args.address, skip=skip, **options
+        )
+
+    from ..scoring.pipeline import Work, make_metrics
+    from ..scoring.pipeline import run as run_pipeline
+    from ..scoring.sources import find_sources
+
+    work = Work(make_metrics(names, args.weights, device), args.reference, args.attributes)
+    sources = (source for source in find_sources(args.paths) if skip is None or not skip(source))
+    return run_pipeline(sources, work, workers=args.workers, batch=args.batch)
 
 
 def check(args: argparse.Namespace, names: Sequence[str]) -> None:
@@ -102,6 +124,10 @@ def check(args: argparse.Namespace, names: Sequence[str]) -> None:
         raise ValueError(f"{comparing[0]} compares with the dark input; give --reference")
     if args.reference is not None and not comparing:
         raise ValueError(f"--reference is of no use to {', '.join(names)}; leave it out")
+    if args.engine == "ray" and args.reference is not None:
+        raise ValueError("--engine ray has no --reference; score metrics that compare with --engine threads")
+    if args.address and args.engine != "ray":
+        raise ValueError("--address belongs to --engine ray; give both")
     if args.resume and args.out is None:
         raise ValueError("--resume goes on with a file; give --out")
 
@@ -114,13 +140,15 @@ class Tally:
         self.scored = self.failed = self.skipped = 0
         self.start = 0.0
 
-    def skip(self, sources: Iterable[Source], holds: Any) -> Iterator[Source]:
-        """Yield the sources that are not done yet."""
-        for source in sources:
-            if holds(source):
-                self.skipped += 1
-            else:
-                yield source
+    def skipping(self, holds: Skip) -> Skip:
+        """Return ``holds``, counting what it tells to skip."""
+
+        def skip(source: Source) -> bool:
+            done = holds(source)
+            self.skipped += done
+            return done
+
+        return skip
 
     def watch(self, records: Iterable[Record], paths: Sequence[str]) -> Iterator[Record]:
         """Pass records on, report those that failed and, on a terminal, show how fast it goes and how long it takes."""

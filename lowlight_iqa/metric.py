@@ -82,7 +82,7 @@ class Metric(Frozen, ABC):
         """
         has_weights = cls.from_weights.__func__ is not Metric.from_weights.__func__  # type: ignore[attr-defined]
         if has_weights:
-            from .weights.files import load
+            from .weights.resolve import load
 
             return cls.from_weights(load(card, source), **options)
         if source is not None:
@@ -364,10 +364,11 @@ class Metric(Frozen, ABC):
 
         Raises:
             ValueError: the metric has nothing to save.
+            OSError: the disk is full or read-only; the message names the file, and an old one is whole.
         """
         from .weights.files import save
 
-        return save(self, Path(directory))
+        return save(self.card, self.state_dict(), self.weight_config(), Path(directory))
 
 
 class AsLoss(nn.Module):

@@ -12,7 +12,8 @@ def add(subparsers: Subparsers) -> None:
     """Declare ``convert``."""
     parser = subparsers.add_parser(
         "convert",
-        description="Make weights of an authors' checkpoint, or of the splits in a folder. No code in it is run.",
+        description="Make weights of an authors' checkpoint, or of the splits in a folder, and install them under the "
+        "metric's name. No code in it is run.",
     )
     parser.add_argument("name", metavar="NAME", help="the metric, such as leiq-b16")
     parser.add_argument("source", metavar="FILE_OR_FOLDER", type=Path, help="a .pth, or the folder of a model's splits")
@@ -22,16 +23,26 @@ def add(subparsers: Subparsers) -> None:
         type=Path,
         help="predictions and labels that the scale is fitted to (default: the .mat beside each .pth)",
     )
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("-o", "--out", type=Path, metavar="DIR", help="for --weights DIR")
-    place.add_argument("--install", action="store_true", help="for the metric's bare name")
+    for name in ("slope", "intercept"):
+        parser.add_argument(
+            f"--{name}", type=float, metavar="X", help="of score = slope * output + intercept (iaca-resnext101)"
+        )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("-o", "--out", type=Path, metavar="DIR", help="write there, for --weights DIR")
+    place.add_argument("--install", action="store_true", help="for the metric's bare name (default)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and print the directory of the result."""
+    from ..registry import get_card, get_class, list_metrics
     from ..weights.checkpoint import convert
-    from ..weights.files import store_dir
+    from ..weights.resolve import installed
 
-    print(convert(args.name, args.source, store_dir(args.name) if args.install else args.out, args.mat))
+    card, build = get_card(args.name), getattr(get_class(args.name), "from_tensors", None)
+    if build is None:
+        able = [name for name in list_metrics() if hasattr(get_class(name), "from_tensors")]
+        raise ValueError(f"{args.name} has no checkpoint of its own to convert; convert is for {', '.join(able)}")
+    numbers = {name: getattr(args, name) for name in ("slope", "intercept") if getattr(args, name) is not None}
+    print(convert(card, build, args.source, args.out or installed(args.name), args.mat, numbers))
     return 0

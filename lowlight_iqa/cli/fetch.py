@@ -22,7 +22,12 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download, check and print the place."""
-    from ..weights.files import fetch
+    from ..registry import get_card
+    from ..weights.resolve import name_of, on_hub
+    from ..weights.transfer import fetch
 
-    print(fetch(args.what, args.to))
+    if on_hub(args.what):
+        print(fetch(get_card(name_of(args.what)), args.what, args.to))
+    else:
+        print(fetch(get_card(args.what), to=args.to))
     return 0

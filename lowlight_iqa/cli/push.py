@@ -22,7 +22,9 @@ def add(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, upload and print ``hf://owner/repo@<commit>``."""
-    from ..weights.files import push
+    from ..registry import get_card
+    from ..weights.resolve import name_of
+    from ..weights.transfer import push
 
-    print(push(args.directory, args.repo, private=args.private))
+    print(push(get_card(name_of(args.directory)), args.directory, args.repo, private=args.private))
     return 0

@@ -158,7 +158,7 @@ class IacaNetwork(nn.Module):
         lower_better=False,
         score_range=(0.0, 1.0),
         license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0; notice in "
-        "weights/NOTICE.iaca",
+        "weights/bundled/NOTICE.iaca",
         learned=True,
         commercial=False,
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
@@ -188,8 +188,16 @@ class Iaca(Metric):
     @classmethod
     def from_weights(cls, loaded: Loaded) -> Iaca:  # type: ignore[override]
         """Build it from a weights file."""
-        metric = cls(loaded.card, IacaNetwork(**loaded.config["network"]), loaded.config["mapping"])
-        load_strictly(metric, loaded.tensors)
+        from ..backbones import COMPACT
+
+        facts = loaded.config.part("network")
+        taps = [int(tap) for tap in facts.numbers("taps")]
+        with torch.device("meta"):  # shapes are compared before any memory is taken
+            network = IacaNetwork(
+                facts.choice("trunk", COMPACT), taps, facts.flag("illumination"), facts.flag("gating")
+            )
+        metric = cls(loaded.card, network, loaded.config.curve("mapping"))
+        load_strictly(metric, loaded.tensors, assign=True)
         return metric
 
     def weight_config(self) -> dict[str, Any]:

@@ -101,7 +101,8 @@ class IacaResNeXt101(Metric):
     @classmethod
     def from_weights(cls, loaded: Loaded) -> IacaResNeXt101:  # type: ignore[override]
         """Build it from a weights file."""
-        return cls.from_tensors(loaded.card, loaded.tensors, **loaded.config)
+        config = loaded.config
+        return cls.from_tensors(loaded.card, loaded.tensors, config.number("slope"), config.number("intercept"))
 
     @classmethod
     def from_tensors(

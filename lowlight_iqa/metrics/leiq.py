@@ -25,6 +25,7 @@ from ..registry import register
 from ..weights.files import Loaded, load_strictly
 
 TASKS = ("mos", *ATTRIBUTES)
+MAX_HIDDEN = 100_000
 GRID_STAGE = 3  # whose places a map has: stride 16
 
 
@@ -100,7 +101,7 @@ class LeiqNetwork(nn.Module):
         lower_better=False,
         score_range=(0.0, 10.0),
         license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0; notice in "
-        "weights/NOTICE.leiq",
+        "weights/bundled/NOTICE.leiq",
         learned=True,
         commercial=False,
         sees=("exposure", "noise"),
@@ -138,9 +139,14 @@ class Leiq(Metric):
     @classmethod
     def from_weights(cls, loaded: Loaded) -> Leiq:  # type: ignore[override]
         """Build it from a weights file."""
-        config = loaded.config
-        metric = cls(loaded.card, LeiqNetwork(config["trunk"], config["hidden"]), config["mappings"])
-        load_strictly(metric, loaded.tensors)
+        from ..backbones import COMPACT
+
+        trunk, hidden = loaded.config.choice("trunk", COMPACT), loaded.config.whole("hidden", 1, MAX_HIDDEN)
+        curves = loaded.config.part("mappings")
+        with torch.device("meta"):  # shapes are compared before any memory is taken
+            network = LeiqNetwork(trunk, hidden)
+        metric = cls(loaded.card, network, {task: curves.curve(task) for task in TASKS})
+        load_strictly(metric, loaded.tensors, assign=True)
         return metric
 
     def weight_config(self) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from ..card import Card
 from ..functional.logistic import fit_logistic, logistic
 from ..metric import Metric, full_precision
 from ..registry import get_card, register
-from ..weights.files import Loaded, load_strictly, save_splits, splits
+from ..weights.files import Loaded, load_strictly, save_splits
+from ..weights.resolve import splits
 from .leiq import TASKS
 
 SHORT_SIDE = 432  # every picture is resized to it, and the middle of it is seen
@@ -315,8 +316,9 @@ class LeiqSiglip(Metric):
     @classmethod
     def from_weights(cls, loaded: Loaded) -> LeiqSiglip:  # type: ignore[override]
         """Build it from a weights file."""
-        own = {key: value.clone() for key, value in loaded.tensors.items()}  # of memory, no more of the file
-        return cls(loaded.card, SiglipNetwork.of_tensors(loaded.card.name, own), loaded.config["mappings"])
+        curves, tasks = loaded.config.part("mappings"), TOWERS[loaded.card.name][2]
+        mappings = {task: curves.curve(task) for task in tasks if task in curves or task == "mos"}
+        return cls(loaded.card, SiglipNetwork.of_tensors(loaded.card.name, loaded.tensors), mappings)
 
     @classmethod
     def from_source(cls, card: Card, source: str | Path | None = None, **options: Any) -> Metric:

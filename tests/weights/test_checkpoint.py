@@ -13,7 +13,8 @@ from torch import nn
 
 from lowlight_iqa import Card, Metric, WeightsNotFound, create_metric, registry
 from lowlight_iqa.cli.main import main
-from lowlight_iqa.weights.checkpoint import convert, read_checkpoint
+from lowlight_iqa.weights import checkpoint
+from lowlight_iqa.weights.checkpoint import read_checkpoint
 from lowlight_iqa.weights.files import CONFIG, WEIGHTS, load_strictly
 
 CARD = Card(
@@ -61,6 +62,11 @@ class ToyWithMat(Toy):
     @classmethod
     def from_weights(cls, loaded):
         return Toy.from_tensors.__func__(cls, loaded.card, loaded.tensors, **loaded.config)
+
+
+def convert(name, source, out, mat=None, **numbers):
+    card, build = registry.get_card(name), registry.get_class(name).from_tensors
+    return checkpoint.convert(card, build, source, out, mat, numbers)
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +248,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert main(["convert", "toy", str(path), "-o", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
     assert main(["convert", "toy", str(path), "--install"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'store' / 'toy'}\n"
+    assert capsys.readouterr().out == f"{tmp_path / 'store' / 'weights' / 'toy'}\n"
     assert create_metric("toy")(X).item() == pytest.approx(SCORE)
 
     for arguments, words in (
@@ -256,5 +262,6 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         assert captured.out == ""
         assert words in captured.err
         assert len(captured.err.splitlines()) == 1
-    with pytest.raises(SystemExit):
-        main(["convert", "toy", str(path)])
+    shutil.rmtree(tmp_path / "store")
+    assert main(["convert", "toy", str(path)]) == 0  # installs without being told
+    assert capsys.readouterr().out == f"{tmp_path / 'store' / 'weights' / 'toy'}\n"

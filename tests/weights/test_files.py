@@ -15,8 +15,8 @@ from huggingface_hub import constants
 from torch import nn
 
 from lowlight_iqa import Card, Metric, WeightsNotFound, create_metric, registry
-from lowlight_iqa.weights import files as weights
-from lowlight_iqa.weights.files import CONFIG, WEIGHTS, load, load_strictly, serialize
+from lowlight_iqa.weights.files import CONFIG, WEIGHTS, load_strictly, read_weights, serialize
+from lowlight_iqa.weights.resolve import load
 
 REPO, COMMIT = "someone/some-metric", "0123456789abcdef" * 2 + "01234567"
 CARD = Card(
@@ -96,7 +96,7 @@ def test_half_precision_on_disk_is_float32_in_memory(tmp_path):
     content = serialize({"layer.weight": torch.ones(1, 3).half()}, {})
     (tmp_path / "half.safetensors").write_bytes(content)
     assert (
-        weights._read(tmp_path / "half.safetensors", _sha(content), CARD).tensors["layer.weight"].dtype == torch.float32
+        read_weights(tmp_path / "half.safetensors", _sha(content), CARD).tensors["layer.weight"].dtype == torch.float32
     )
 
 
@@ -158,7 +158,7 @@ def edit(saved, **facts):
         ({"mood": "good"}, "does not know: mood"),
         ({"summary": None}, "summary"),
         ({"score_range": None}, "score_range"),
-        ({"name": 3}, "no string"),
+        ({"name": 3}, "its card has no name"),
         ({"sha256": "0" * 64}, "sha256"),
     ],
 )

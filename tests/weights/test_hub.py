@@ -16,7 +16,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import ModelCard, constants, file_download
+from huggingface_hub import ModelCard, constants, file_download, utils
 from huggingface_hub.repocard import metadata_load
 from support import ROOT
 from support.hub_server import TOKEN, HubServer, metadata_errors
@@ -27,8 +27,10 @@ from lowlight_iqa.cli.main import main
 from lowlight_iqa.metrics.brisque import Brisque
 from lowlight_iqa.metrics.niqe import NIQE
 from lowlight_iqa.registry import get_card
-from lowlight_iqa.weights.files import CONFIG, FILES, LICENSE, README, WEIGHTS, fetch, load, push, splits, store_dir
-from lowlight_iqa.weights.hub import model_card
+from lowlight_iqa.weights.files import CONFIG, FILES, LICENSE, README, WEIGHTS
+from lowlight_iqa.weights.model_card import model_card
+from lowlight_iqa.weights.resolve import cache, home, installed, load, name_of, splits
+from lowlight_iqa.weights.transfer import fetch, push
 
 METRIC, REPO = "brisque-dark", "someone/dark"
 since_1 = pytest.mark.skipif(huggingface_hub.__version__ < "1", reason="the client can do it since 1.0")
@@ -266,15 +268,20 @@ def test_nobody_answers(hub, source, monkeypatch):
 
     assert lowlight_iqa.weights.hub.CONNECT < 2
     monkeypatch.setattr(lowlight_iqa.weights.hub, "CONNECT", 0.5)  # leaves time to slow machines
-    monkeypatch.setattr(socket, "create_connection", wait)
-    assert "no answer" in refused(source)
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    assert "no address" in refused(source)
 
 
+@since_1
 def test_a_proxy_that_is_gone(hub, source, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        assert str(unused.getsockname()[1]) in refused(source)
+        utils.close_session()  # the client keeps the environment that it found
+        try:
+            assert str(unused.getsockname()[1]) in refused(source)
+        finally:
+            utils.close_session()
     assert hub.connections == 0
 
 
@@ -340,26 +347,46 @@ def test_a_name_s_weights_are_looked_for_in_the_store_and_then_on_the_hub(hub, u
     assert torch.equal(create_metric("elsewhere")(X), unbundled(X))
     assert hub.connections > 0
     unbundled.offset += 1
-    unbundled.save_pretrained(store_dir("elsewhere"))
+    unbundled.save_pretrained(installed("elsewhere"))
     before = hub.connections
     assert torch.equal(create_metric("elsewhere")(X), unbundled(X))
     assert hub.connections == before
-    assert fetch("elsewhere") == store_dir("elsewhere")
+    assert fetch(get_card("elsewhere")) == installed("elsewhere")
 
 
 def test_a_name_without_weights_says_where_they_come_from(hub, unbundled):
     card = replace(get_card("elsewhere"), hub="", origin="the moon; `lowlight-iqa convert` installs them")
     with pytest.raises(WeightsNotFound) as caught:
         load(card)
-    for word in (str(store_dir("elsewhere") / WEIGHTS), "the moon", "lowlight-iqa convert", "weights=DIR"):
+    for word in (str(installed("elsewhere") / WEIGHTS), "the moon", "lowlight-iqa convert", "weights=DIR"):
         assert word in str(caught.value)
 
 
-def test_the_store_lies_in_the_home_directory(monkeypatch, tmp_path):
-    monkeypatch.delenv("LOWLIGHT_IQA_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert store_dir("leiq") == tmp_path / ".cache" / "lowlight_iqa" / "leiq"
+@pytest.mark.parametrize(
+    ("platform", "variable", "place"),
+    [
+        ("linux", "", ".local/share/lowlight_iqa"),
+        ("linux", "XDG_DATA_HOME", "given/lowlight_iqa"),
+        ("darwin", "", "Library/Application Support/lowlight_iqa"),
+        ("win32", "LOCALAPPDATA", "given/lowlight_iqa"),
+        ("win32", "", "AppData/Local/lowlight_iqa"),
+        ("linux", "LOWLIGHT_IQA_HOME", "given"),
+    ],
+)
+def test_what_is_installed_lies_in_a_data_folder_and_what_can_be_made_anew_beneath(
+    platform, variable, place, monkeypatch, tmp_path
+):
+    for name in ("LOWLIGHT_IQA_HOME", "LOWLIGHT_IQA_CACHE", "XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / "given"))
+    assert home() == tmp_path / place
+    assert installed("leiq") == tmp_path / place / "weights" / "leiq"
+    assert cache() == tmp_path / place / "cache"
+    monkeypatch.setenv("LOWLIGHT_IQA_CACHE", str(tmp_path / "fast"))
+    assert cache() == tmp_path / "fast"
 
 
 def cli(capsys, *arguments):
@@ -428,11 +455,11 @@ def test_splits_are_fetched_and_checked_one_by_one(hub, several, tmp_path):
         assert (scores(v1) - scores(v0)).tolist() == pytest.approx([1, 1], abs=1e-4)
         with pytest.raises(ValueError, match=r"several splits; load one, such as .*/v0"):
             scores(whole)
-    there = fetch(source, tmp_path / "there")
+    there = fetch(get_card(name_of(source)), source, tmp_path / "there")
     assert digests(there) == digests(several)
     hub.bodies[f"v1/{WEIGHTS}"] = [flip]
     shutil.rmtree(tmp_path / "hub")
-    fetch(source)
+    fetch(get_card(name_of(source)), source)
     assert (hub.gets(f"v0/{WEIGHTS}"), hub.gets(f"v1/{WEIGHTS}")) == (2, 3)
 
 
@@ -465,13 +492,13 @@ def test_what_is_pushed_loads_back(hub, saved, expected, monkeypatch, capsys, tm
     assert re.fullmatch(rf"hf://{REPO}@[0-9a-f]{{40}}", source)
     assert set(hub.commits[REPO][source[-40:]]) == set(FILES)
     assert torch.equal(scores(source), expected)
-    assert push(saved, REPO) == source  # nothing has changed
+    assert push(get_card(METRIC), saved, REPO) == source  # nothing has changed
     assert REPO not in hub.private
 
 
 def test_push_splits_to_a_private_repository(hub, several, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    source = push(several, REPO, private=True)
+    source = push(get_card(name_of(several)), several, REPO, private=True)
     assert set(hub.commits[REPO][source[-40:]]) == {
         CONFIG, *(f"{split}/{name}" for split in ("v0", "v1") for name in FILES)
     }  # fmt: skip

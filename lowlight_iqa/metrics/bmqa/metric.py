@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -24,10 +24,11 @@ from ...functional.maps import spread
 from ...functional.resize import SHORT_SIDE
 from ...metric import Assessment, Metric, Pictures, as_list, full_precision
 from ...registry import register
+from ...weights.facts import Facts
 from ...weights.files import Loaded, load_strictly
-from .network import BmqaNetwork, Config
-from .slots import levels_of, plain_sentence
-from .towers import GRID
+from .network import MODALITIES, BmqaNetwork, Config
+from .slots import SLOTS, levels_of, plain_sentence
+from .towers import GRID, TEXT_TOWERS
 from .vocabulary import Vocabulary, padded
 
 CAPTIONERS = ("learned", "rules")
@@ -55,6 +56,30 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
     )
 
 
+def checked_config(facts: Facts) -> Config:
+    """Return the architecture that a weights file states, its numbers within bounds.
+
+    The trunk is one of a list: timm would take other names for repositories to download or folders to read.
+
+    Raises:
+        ValueError: a fact is missing, unknown or out of its bounds.
+    """
+    from ...backbones import COMPACT
+
+    texts = {"tower": (*COMPACT, *PAPER), "text": TEXT_TOWERS, "modalities": MODALITIES}
+    most = {"expansion": 16, "text_layers": 64, "longest": 1000}
+    unknown = facts.keys() - {field.name for field in fields(Config)}
+    if unknown:
+        raise ValueError(f"{facts.where} states {', '.join(sorted(unknown))[:60]}, which no architecture here has")
+    values: dict[str, Any] = {}
+    for field in fields(Config):
+        if field.name in texts:
+            values[field.name] = facts.choice(field.name, texts[field.name])
+        else:
+            values[field.name] = facts.whole(field.name, 1, most.get(field.name, 10_000))
+    return Config(**values)
+
+
 @register(
     Card(
         name="bmqa",
@@ -63,7 +88,7 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
         lower_better=False,
         score_range=(0.0, 1.0),
         license="research use; training data without a stated license (BIQ2021, MLE); trunk Apache-2.0; notice in "
-        "weights/NOTICE.bmqa",
+        "weights/bundled/NOTICE.bmqa",
         gradient=_GRADIENT,
         learned=True,
         commercial=False,
@@ -129,9 +154,13 @@ class Bmqa(Metric):
     def from_weights(cls, loaded: Loaded, captioner: str = CAPTIONERS[0]) -> Bmqa:  # type: ignore[override]
         """Build it from a weights file."""
         config = loaded.config
-        network = BmqaNetwork(Config(**config["network"]), Vocabulary(config["words"]))
-        metric = cls(loaded.card, network, config["mapping"], config["rules"], captioner)
-        load_strictly(metric, loaded.tensors)
+        words, rules = config.strings("words"), config.part("rules")
+        architecture = checked_config(config.part("network"))
+        thresholds = {name: rules.numbers(name, len(slot.words) - 1) for name, slot in SLOTS.items()}
+        with torch.device("meta"):  # shapes are compared before any memory is taken
+            network = BmqaNetwork(architecture, Vocabulary(words))
+        metric = cls(loaded.card, network, config.curve("mapping"), thresholds, captioner)
+        load_strictly(metric, loaded.tensors, assign=True)
         return metric
 
     def weight_config(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from .captioner import Captioner
 from .towers import GRID, Alignment, CompactTower, TextTower, TimmTower
 from .vocabulary import PAD, Vocabulary
 
+MODALITIES = ("image", "text", "both")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -41,7 +43,7 @@ class BmqaNetwork(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
-        if config.modalities not in ("image", "text", "both"):
+        if config.modalities not in MODALITIES:
             raise ValueError(f"modalities are 'image', 'text' or 'both', not {config.modalities!r}")
         self.config, self.vocabulary = config, vocabulary
         self.tower = CompactTower(config.tower) if config.tower.startswith("lite") else TimmTower(config.tower)

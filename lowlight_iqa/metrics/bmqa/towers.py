@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...functional.resize import SHORT_SIDE, reduce
 from .vocabulary import END, PAD
 
+TEXT_TOWERS = ("transformer", "rnn", "bow")
 GRID = 7  # cells on a side of the grid that the alignment and the captioner attend to
 
 
@@ -62,7 +63,7 @@ class TextTower(nn.Module):
 
     def __init__(self, kind: str, vocabulary: int, width: int, layers: int, heads: int, longest: int) -> None:
         super().__init__()
-        if kind not in ("transformer", "rnn", "bow"):
+        if kind not in TEXT_TOWERS:
             raise ValueError(f"the text towers are 'transformer', 'rnn' and 'bow', not {kind!r}")
         self.kind = kind
         self.words = nn.Embedding(vocabulary, width, padding_idx=PAD)
@@ -139,8 +140,8 @@ class TimmTower(nn.Module):
         cfg: Any = self.trunk.pretrained_cfg
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(cfg["mean"])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(cfg["std"])[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(cfg["mean"], device="cpu")[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(cfg["std"], device="cpu")[:, None, None], persistent=False)
 
     def train(self, mode: bool = True) -> TimmTower:
         """Stay in evaluation mode where every parameter is frozen: batch norms then keep the statistics they have."""

@@ -1,0 +1,93 @@
+"""The README of saved weights: a model card with the metadata that the Hub's specification asks for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..card import Card
+
+LICENSES = {
+    "apache-2.0",
+    "mit",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-nc-4.0",
+}  # the Hub's ids
+TASK = "image-classification"  # the Hub has no task for quality; in this one, too, a picture becomes named numbers
+METRICS = {"SRCC": "spearmanr", "PLCC": "pearsonr"}  # the Hub's names of figures in Card.reached
+
+
+def model_card(card: Card) -> str:
+    """Write the README of a saved metric."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = []
+    for what, figure in card.reached.items():
+        name, _, data = what.partition(", ")
+        metric, value = METRICS.get(name.partition(" ")[0].upper()), re.match(r"-?\d*\.\d+\b", figure)
+        if metric and data and value:
+            results.append(
+                EvalResult(
+                    task_type=TASK,
+                    task_name="no-reference image quality assessment",
+                    dataset_type=_slug(data),
+                    dataset_name=data,
+                    metric_type=metric,
+                    metric_name=name,
+                    metric_value=float(value[0]),
+                )
+            )
+    metadata = ModelCardData(
+        library_name="lowlight-iqa",
+        pipeline_tag=TASK,
+        tags=["image-quality-assessment", "no-reference", "low-light", card.name],
+        base_model=card.base_model or None,
+        datasets=list(card.datasets) or None,
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=card.name if results else None,
+        eval_results=results or None,
+        **license_metadata(card),
+    )
+    reached = "\n".join(f"- {what}: {figure}" for what, figure in card.reached.items()) or "- not measured"
+    low, high = card.score_range
+    return f"""---
+{metadata.to_yaml()}
+---
+# {card.name}
+
+{card.summary}
+
+```python
+import lowlight_iqa
+
+metric = lowlight_iqa.create_metric("{card.name}", weights="DIRECTORY or hf://owner/repo@<40-hex commit>")
+metric("night.jpg")  # {low:g} to {high:g}, {"lower" if card.lower_better else "higher"} is better
+```
+
+- Source: {card.source}
+- Input: RGB, shortest side at least {card.min_size}; preprocessing: {card.preprocessing}
+- Trained on: {card.trained_on or "nothing"}
+- Blind spots: {card.blind_spots or "not known"}
+- License: {card.license}
+
+Measured:
+
+{reached}
+"""
+
+
+def license_metadata(card: Card) -> dict[str, Any]:
+    """Name a license as the Hub does; one that it does not know stands in a file beside the weights."""
+    known = card.license.lower()
+    if known in LICENSES:
+        return {"license": known}
+    if known == "not stated":
+        return {"license": "unknown"}
+    return {"license": "other", "license_name": _slug(re.split("[;:(]", known)[0]), "license_link": "LICENSE"}
+
+
+def _slug(words: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", words.lower()).strip("-.")

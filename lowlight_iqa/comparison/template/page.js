@@ -113,11 +113,11 @@
     $("viewer-image").alt = `${data.names[at]}, ${data.labels[k]}`;
     $("viewer-title").textContent = `${data.names[at]} · ${data.labels[k]}`;
     const own = [...strips.get(at).querySelectorAll("tr.score")];
-    $("viewer-scores").textContent = own
+    const scores = own
       .map((row) => [row.cells[0].textContent, row.cells[k + 1].textContent])
       .filter(([, score]) => score)
-      .map(([name, score]) => `${name} ${score}`)
-      .join("   ");
+      .map(([name, score]) => Object.assign(document.createElement("i"), { textContent: `${name} ${score}` }));
+    $("viewer-scores").replaceChildren(...scores);
     tabs.forEach((tab, other) => tab.setAttribute("aria-pressed", String(other === k)));
     if (!viewer.open) viewer.showModal();
   }

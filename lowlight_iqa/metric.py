@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Pictures: TypeAlias = Union[Picture, "Sequence[Picture]"]
 Reduction: TypeAlias = Literal["mean", "none", "sum"]
-GROUP = 16  # pictures of one size that a list is scored by at a time
+GROUP = 16  # pictures of a list that are decoded and not scored yet
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Metric(Frozen, ABC):
         return _refuse_transforms(self.card.name) if transformed else nullcontext()
 
     def _score_list(self, pictures: Iterable[Tensor], references: Iterable[Tensor] | None) -> Tensor:
-        """Score pictures (1, 3, H, W) of any sizes, up to ``GROUP`` of one size at a time, in their order."""
+        """Score pictures (1, 3, H, W) of any sizes, those of one size together, in their order."""
         scores: dict[int, Tensor] = {}
         waiting: dict[tuple[object, ...], list[tuple[int, list[Tensor]]]] = {}
 
@@ -200,12 +200,13 @@ class Metric(Frozen, ABC):
                 check_reference(*tensors)
             group = waiting.setdefault((tensors[0].shape, tensors[0].dtype), [])
             group.append((index, [x.to(tensors[0].dtype) for x in tensors]))
-            if len(group) == GROUP:
-                flush(group)
-                group.clear()
+
+            # However many sizes there are, no more than GROUP pictures wait for others of theirs.
+            if sum(map(len, waiting.values())) == GROUP:
+                fullest = max(waiting, key=lambda size: len(waiting[size]))
+                flush(waiting.pop(fullest))
         for group in waiting.values():
-            if group:
-                flush(group)
+            flush(group)
         return torch.stack([scores[index] for index in range(len(scores))])
 
     def _singles(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:

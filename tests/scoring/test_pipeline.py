@@ -316,3 +316,22 @@ def test_impossible_requests_are_refused_at_once(arguments, words):
 def test_sources_with_errors_pass_through():
     (record,) = run([Source("somewhere", error="somewhere is broken")], Work([Brightness()]))
     assert record == Record("somewhere", error="somewhere is broken")
+
+
+def test_a_list_of_many_sizes_holds_few_pictures(tmp_path):
+    class Watched(Brightness):
+        alive = most = 0
+
+        def preprocess(self, pixels):
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            return super().preprocess(pixels)
+
+        def score_batch(self, x, reference=None):
+            self.alive -= len(x)
+            return super().score_batch(x)
+
+    paths = [save(tmp_path / f"{k}.png", k / 100, (16, 16 + k % 12)) for k in range(100)]
+    metric = Watched()
+    assert metric(paths).tolist() == pytest.approx([k / 100 for k in range(100)], abs=0.003)
+    assert metric.most <= 16

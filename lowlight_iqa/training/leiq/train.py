@@ -92,6 +92,9 @@ def run_parts(
     """Train on rated and degraded pictures, then on rated ones alone, as many epochs as the recipe has of each."""
     trunk = unfreeze_trunk(network, recipe.frozen)
     losses = Losses(material, recipe, ranks)
+    # What comes after the first part may change between a run and its resumption.
+    first = {name: value for name, value in asdict(recipe).items() if not name.startswith(("rated_", "ladder"))}
+    made_from = {**first, "data": material.ratings.fingerprint(), "groups": material.origin}
     schedule = Schedule(
         epochs=recipe.epochs,
         steps_per_epoch=max(1, len(material.ratings.train) // recipe.rated),
@@ -99,7 +102,7 @@ def run_parts(
         weight_decay=recipe.weight_decay,
         average=recipe.average,
         seed=recipe.seed,
-        made_from={**asdict(recipe), "data": material.ratings.fingerprint(), "groups": material.origin},
+        made_from=made_from,
     )
 
     def validate(net: LeiqNetwork) -> dict[str, float]:
@@ -118,7 +121,7 @@ def run_parts(
             network,
             [(trunk, recipe.rated_rate), (head, recipe.rated_rate)],
             losses.of_rated,
-            replace(schedule, epochs=recipe.rated_epochs),
+            replace(schedule, epochs=recipe.rated_epochs, made_from={**made_from, "rated_rate": recipe.rated_rate}),
             folder,
             resume=resume and (folder / "checkpoint.pt").is_file(),
             validate=validate,

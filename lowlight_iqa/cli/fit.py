@@ -10,7 +10,6 @@ from .options import Subparsers, add_device, pick_device
 
 def add(subparsers: Subparsers) -> None:
     """Declare ``fit``."""
-    from ..training.fit import HEADS
     from ..training.ratings import DATASETS
 
     parser = subparsers.add_parser(
@@ -19,7 +18,7 @@ def add(subparsers: Subparsers) -> None:
         "before and after on pictures left out of the fit, with 95 % bootstrap intervals. Ratings that say nothing "
         "are refused.",
     )
-    parser.add_argument("metric", choices=HEADS)
+    parser.add_argument("metric", metavar="NAME", help="leiq, iaca or bmqa")
     parser.add_argument(
         "--data",
         type=Path,

@@ -24,7 +24,10 @@ from ..data import Rated, load
 from ..evaluation.correlation import interval, srcc
 from ..functional.logistic import fit_logistic
 from ..metric import Metric
-from ..registry import create_metric
+from ..metrics.bmqa import Bmqa
+from ..metrics.iaca import Iaca
+from ..metrics.leiq import Leiq
+from ..registry import create_metric, get_class, list_metrics
 from .linear import adjust, offset_of, weight_of
 from .ratings import DATASETS
 
@@ -35,12 +38,17 @@ FOLDS, INNER_FOLDS = 10, 5
 DRAWS = 2000  # shuffled ratings that the real ones must beat
 CHANCE = 0.01  # share of them that may predict as well
 
-# The last layers of each score.
-HEADS: dict[str, Callable[[Any], nn.Module]] = {
-    "leiq": lambda metric: metric.network.heads["mos"],
-    "iaca": lambda metric: metric.network.output,
-    "bmqa": lambda metric: metric.network.probe,
+# The last layers of a metric's score, by its class.
+HEADS: dict[type[Metric], Callable[[Any], nn.Module]] = {
+    Leiq: lambda metric: metric.network.heads["mos"],
+    Iaca: lambda metric: metric.network.output,
+    Bmqa: lambda metric: metric.network.probe,
 }
+
+
+def head_of(metric: Metric) -> nn.Module:
+    """Return the last layers of a metric's score, which are linear."""
+    return HEADS[type(metric)](metric)
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def fit(
     """Fit the score of a metric to ratings and write it to ``out``.
 
     Args:
-        name: "leiq", "iaca" or "bmqa".
+        name: "leiq", "iaca", "bmqa" or another metric of their networks.
         data: a CSV file with the columns image and mos (higher is better, any scale) and, where pictures show the same
             scene, group; for another ``dataset``, its folder.
         out: where to write the metric, for ``create_metric(name, weights=out)``.
@@ -108,8 +116,9 @@ def fit(
             down, or not to be told from shuffled ones.
         OSError: a picture cannot be read; the result cannot be written.
     """
-    if name not in HEADS:
-        raise ValueError(f"{name!r} cannot be fitted; those that can are {', '.join(HEADS)}")
+    if get_class(name) not in HEADS:
+        able = [each for each in list_metrics() if get_class(each) in HEADS]
+        raise ValueError(f"{name!r} cannot be fitted; those that can are {', '.join(able)}")
     if dataset not in DATASETS:
         raise ValueError(f"there is no data set {dataset!r} to fit to; there are: {', '.join(DATASETS)}")
     items = load(dataset, data, DATASETS[dataset][0]).items
@@ -118,8 +127,8 @@ def fit(
     check_ratings(ratings, scenes, low, high, data)
 
     metric = create_metric(name, weights=weights, device=device)
-    z = features(metric, HEADS[name](metric), items)
-    prior = weight_of(HEADS[name](metric))
+    z = features(metric, items)
+    prior = weight_of(head_of(metric))
     if np.ptp(z @ prior) == 0:
         raise ValueError(f"{name} gives every picture of {data} the same score; are they all the same picture?")
 
@@ -217,12 +226,12 @@ def gain(before: np.ndarray, after: np.ndarray, ratings: np.ndarray, scenes: Seq
 
 
 @torch.inference_mode()
-def features(metric: Metric, head: nn.Module, items: Sequence[Rated]) -> np.ndarray:
+def features(metric: Metric, items: Sequence[Rated]) -> np.ndarray:
     """Return what the metric's last layers are given for each picture, (N, F), float64."""
     from tqdm import tqdm
 
     rows: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, given: rows.append(given[0].double().cpu()))
+    handle = head_of(metric).register_forward_pre_hook(lambda _, given: rows.append(given[0].double().cpu()))
     try:
         for item in tqdm(items, desc="features", unit="picture", disable=None):
             metric(item.path)
@@ -315,10 +324,10 @@ def write(
     Raises:
         OSError: it cannot be written.
     """
-    head = HEADS[metric.card.name](metric)
+    head = head_of(metric)
     adjust(head, weight - weight_of(head))
     adjust(head, np.zeros_like(weight), offset - offset_of(head))
-    if metric.card.name == "leiq":
+    if isinstance(metric, Leiq):
         metric.mappings["mos"] = mapping
     else:
         metric.mapping = mapping

@@ -44,7 +44,7 @@ def rated(tmp_path_factory):
     return root, names, ratings.clip(1, 5)
 
 
-@pytest.mark.parametrize("name", module.HEADS)
+@pytest.mark.parametrize("name", ["leiq", "iaca", "bmqa"])
 def test_the_fitted_metric_scores_on_the_ratings_scale(rated, tmp_path, capsys, name):
     root, names, ratings = rated
     data = write_list(root / f"{name}.csv", names, ratings)
@@ -75,7 +75,7 @@ def test_the_file_is_what_was_fitted(rated, tmp_path):
     metric = create_metric("iaca")
     head = metric.network.output
     items = module.load("csv", data).items
-    z, prior = module.features(metric, head, items), weight_of(head)
+    z, prior = module.features(metric, items), weight_of(head)
     weight, offset = (found[0] for found in solve(z, prior, ratings, [result.strength]))
     fitted = create_metric("iaca", weights=tmp_path)
     np.testing.assert_allclose(weight_of(fitted.network.output), weight, atol=1e-5)
@@ -134,7 +134,7 @@ def test_other_metrics_and_too_few_scenes_are_refused(rated, tmp_path):
     data = write_list(root / "scenes.csv", names, ratings, [f"scene {i % 4}" for i in range(COUNT)])
     with pytest.raises(ValueError, match="has 4 scenes; 5 are needed"):
         fit("leiq", data, tmp_path)
-    with pytest.raises(ValueError, match="'niqe' cannot be fitted; those that can are leiq, iaca, bmqa"):
+    with pytest.raises(ValueError, match=r"'niqe' cannot be fitted; those that can are .*iaca.*leiq"):
         fit("niqe", data, tmp_path)
 
 

@@ -43,7 +43,7 @@ class Metric(Frozen, ABC):
     """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
     A subclass is built from its card and, where it has one, its network or parameters. It implements ``score_batch``
-    and, if it has weights, ``from_weights``; it keeps the contract that tests/test_contract.py derives from the
+    and, if it has weights, ``from_weights``; it keeps the contract that tests/contract derives from the
     registry. It stays as it is whatever is done to its parent: see ``Frozen``.
 
     Scores are computed in float32 or better, without autocast and TF32, in the input's float64 where that is its dtype

@@ -54,6 +54,7 @@ FEATURES = 36
         learned=True,
         commercial=False,
         min_size=32,
+        sees=("exposure", "noise"),
         blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it saw",
         preprocessing="gray levels as MATLAB's rgb2gray",
         trained_on="the 1,922 dark pictures (mean luma < 70) of BIQ2021's training list with people's scores",

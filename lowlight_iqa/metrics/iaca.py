@@ -157,10 +157,12 @@ class IacaNetwork(nn.Module):
         "and layer norm instead of ResNeXt-101 and batch norm",
         lower_better=False,
         score_range=(0.0, 1.0),
+        typical_range=(0.811, 0.201),
         license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0; notice in "
         "weights/bundled/NOTICE.iaca",
         learned=True,
         commercial=False,
+        sees=("exposure", "noise"),
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
         blind_spots="gives no reasons; what was meant: a low-key or misty picture can pass for a failed one",
         trained_on="2,445 pictures of BIQ2021's training list with people's scores (MOS), from a trunk that had "

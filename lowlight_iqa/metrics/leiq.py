@@ -100,6 +100,7 @@ class LeiqNetwork(nn.Module):
         source="LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; heads and loss as published, trunk EfficientNet-Lite",
         lower_better=False,
         score_range=(0.0, 10.0),
+        typical_range=(8.33, 1.7),
         license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0; notice in "
         "weights/bundled/NOTICE.leiq",
         learned=True,

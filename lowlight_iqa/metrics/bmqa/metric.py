@@ -92,6 +92,7 @@ def checked_config(facts: Facts) -> Config:
         gradient=_GRADIENT,
         learned=True,
         commercial=False,
+        sees=("exposure", "noise"),
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
         blind_spots="it says what was measured, not what was meant: a low-key picture is 'dim'; names no objects",
         trained_on="2,445 pictures of BIQ2021's training list with people's scores (MOS) and descriptions of them made "

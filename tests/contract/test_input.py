@@ -1,0 +1,113 @@
+"""What is scored in any form, and what is refused with advice."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.contract import OWN, every_metric, gradient, make, photo, reference_of, score, side, span
+
+from lowlight_iqa import read_image
+from lowlight_iqa.registry import get_card
+
+
+def bad_inputs(folder, side):
+    """What a metric must refuse, by name; (input, a word of the message)."""
+    x = photo(side)
+    whole = folder / "whole.png"
+    image = Image.fromarray((x.permute(1, 2, 0) * 255).byte().numpy())
+    image.save(whole)
+    (folder / "short.png").write_bytes(whole.read_bytes()[:3000])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("no picture")
+    image.putalpha(99)
+    image.save(folder / "alpha.png")
+    image.convert("RGB").save(folder / "frames.gif", save_all=True, append_images=[Image.new("RGB", image.size)])
+    spoiled = x.clone()
+    spoiled[0, 3, 4] = math.nan
+    return {
+        "uint8": ((x * 255).byte(), "255"),
+        "bool": (x > 0.5, "bool"),
+        "complex": (x.to(torch.complex64), "complex"),
+        "0 to 255": (x * 255, "255"),
+        "-1 to 1": (x * 2 - 1, "/ 2"),
+        "NaN": (spoiled, "NaN"),
+        "infinity": (x + math.inf, "infinity"),
+        "2-D": (x[0], "expand"),
+        "5-D": (x[None, None], "flatten"),
+        "gray": (x[:1], "expand"),
+        "4 channels": (torch.cat([x, x[:1]]), "alpha"),
+        "channels last": (x.permute(1, 2, 0), "permute"),
+        "empty batch": (x[None][:0], "empty"),
+        "another device": (x.to("meta"), "meta"),
+        "None": (None, "NoneType"),
+        "number": (3, "int"),
+        "bytes": (whole.read_bytes(), "BytesIO"),
+        "int array": (np.zeros((side, side, 3), np.int64), "int64"),
+        "empty list": ([], "empty"),
+        "a batch inside a list": ([x[None]], "list"),
+        "missing": (folder / "missing.png", "missing.png"),
+        "folder": (str(folder), "folder"),
+        "truncated": (folder / "short.png", "short.png"),
+        "0 bytes": (folder / "empty.jpg", "empty.jpg"),
+        "text": (folder / "text.jpg", "text.jpg"),
+        "alpha": (folder / "alpha.png", "transparent"),
+        "animated": (folder / "frames.gif", "2 frames"),
+    }
+
+
+@every_metric
+def test_bad_input_is_refused_with_advice(name, tmp_path):
+    metric = make(name)
+    good = photo(side(name))
+    cases = bad_inputs(tmp_path, side(name))
+    least = metric.card.min_size
+    if least > 1:
+        cases["too small"] = (good[:, : least - 1], str(least))
+    for case, (bad, word) in cases.items():
+        reference = {"reference": good} if metric.card.needs_reference else {}
+        with pytest.raises(OWN) as caught:
+            metric(bad, **reference)
+        assert word in str(caught.value), case
+        assert len(str(caught.value)) > 20, case
+
+
+@every_metric
+def test_the_smallest_picture_is_scored(name):
+    least = get_card(name).min_size
+    x = photo(side(name))[:, :least, : least + 1]
+    assert score(name, x).isfinite().all()
+    assert gradient(name, x[None]).isfinite().all()
+
+
+@every_metric
+def test_references_are_wanted_or_refused(name):
+    metric, x = make(name), photo(side(name))
+    if metric.card.needs_reference:
+        with pytest.raises(TypeError, match="reference"):
+            metric(x)
+        with pytest.raises(TypeError, match="reference"):
+            metric.loss(x)
+        with pytest.raises(ValueError, match="same size"):
+            metric(x, reference=photo(side(name) + 8))
+        with pytest.raises(ValueError, match="2 pictures but 1 references"):
+            metric([x, x], reference=[x])
+    else:
+        with pytest.raises(TypeError, match="no-reference"):
+            metric(x, reference=x)
+
+
+@every_metric
+def test_a_picture_in_every_form(name, tmp_path):
+    metric = make(name)
+    array = (photo(side(name)).permute(1, 2, 0) * 255).byte().numpy()
+    path = tmp_path / "picture.png"
+    Image.fromarray(array).save(path)
+    tensor = read_image(path)
+    reference = reference_of(name, tensor)
+    expected = metric(tensor, **reference)
+    for form in (path, str(path), Image.open(path), array, tensor[None], [path], [array, tensor]):
+        count = len(form) if isinstance(form, list) else 1
+        given = {key: [value] * count for key, value in reference.items()}
+        assert torch.allclose(metric(form, **given), expected.expand(count), rtol=0, atol=1e-6 * span(name))

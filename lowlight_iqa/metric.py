@@ -137,7 +137,8 @@ class Metric(Frozen, ABC):
         Raises:
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
         """
-        return self._scores(*self._checked(img, reference))
+        with self._named_transforms():
+            return self._scores(*self._checked(img, reference))
 
     def _checked(
         self, img: Pictures, reference: Pictures | None
@@ -175,7 +176,7 @@ class Metric(Frozen, ABC):
         return self._score_list(x, reference)
 
     def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        with full_precision(x.device.type), self._named_transforms():
+        with full_precision(x.device.type):
             scores = self.score_batch(x) if reference is None else self.score_batch(x, reference)
         return scores.to(x.dtype)
 
@@ -264,13 +265,13 @@ class Metric(Frozen, ABC):
             raise ValueError(f"check is 'strict' or 'fast', not {check!r}")
 
         self._check_use(reference)
-        inside, excess = self._outputs(img, check)
-        dark = None if reference is None else self._outputs(reference, check)[0]
-        if dark is not None:
-            x, dark = _alike(inside, dark)
-            losses = self.to_loss(self._scores(x, dark, **said)) + excess
-        else:
-            losses = self.to_loss(self._scores(inside, **said)) + excess
+        with self._named_transforms():
+            inside, excess = self._outputs(img, check)
+            if reference is None:
+                scores = self._scores(inside, **said)
+            else:
+                scores = self._scores(*_alike(inside, self._outputs(reference, check)[0]), **said)
+        losses = self.to_loss(scores) + excess
         if reduction == "none":
             return losses
         return losses.mean() if reduction == "mean" else losses.sum()
@@ -423,7 +424,7 @@ def _without_autocast(device: str) -> AbstractContextManager[Any]:
 def _refuse_transforms(name: str) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         raise TypeError(
             f"{name} cannot be transformed by torch.func here ({str(error).splitlines()[0]}); "
             "use torch.autograd.grad, and a batch instead of vmap"

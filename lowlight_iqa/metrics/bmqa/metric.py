@@ -191,7 +191,8 @@ class Bmqa(Metric):
             TypeError, ValueError, OSError: unusable input. A text is so if it is empty, too long, or if less than a
                 third of its words is known; the message says which.
         """
-        return self._scores(*self._checked(img, reference), text=text)
+        with self._named_transforms():
+            return self._scores(*self._checked(img, reference), text=text)
 
     def _scores(
         self,

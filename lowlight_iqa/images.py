@@ -427,7 +427,7 @@ def _check_shape(shape: tuple[int, ...], min_size: int) -> None:
 
 
 def _check_values(x: Tensor, slack: float = SLACK, clamp: bool = True) -> Tensor:
-    """Refuse what is not in [0, 1] within ``slack``, clamp the rest; a compiled graph can look at no value and clamps."""
+    """Refuse what is not in [0, 1] within ``slack``, clamp the rest; a compiled graph sees no value and clamps all."""
     if torch.compiler.is_compiling():
         return x.clamp(0, 1) if clamp else x
 

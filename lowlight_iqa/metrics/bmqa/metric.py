@@ -87,6 +87,7 @@ def checked_config(facts: Facts) -> Config:
         source=f"{_SOURCE}; trunk EfficientNet-Lite, narrower, docs/bmqa.md",
         lower_better=False,
         score_range=(0.0, 1.0),
+        typical_range=(0.824, 0.181),
         license="research use; training data without a stated license (BIQ2021, MLE); trunk Apache-2.0; notice in "
         "weights/bundled/NOTICE.bmqa",
         gradient=_GRADIENT,

@@ -337,6 +337,7 @@ def write(
         metric.card,
         summary=f"{metric.card.name} with its {fitted}",
         score_range=scale,
+        typical_range=None,  # of the bundled head's scale
         sees=(),  # of the bundled head; nobody has tested it of this one
         license=f"{metric.card.license}; the ratings are your own",
         trained_on=f"{metric.card.trained_on}; {fitted}, which are on {scale[0]:g} to {scale[1]:g}",

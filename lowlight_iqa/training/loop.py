@@ -110,23 +110,18 @@ def train(
             averaged.update_parameters(network)
 
         bar.update()
-        bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
-        if (step + 1) % 20 == 0:
-            log.info("step %d loss %.4f %s", step + 1, loss.item(), listed(figures))
+        report_step(bar, step + 1, loss.item(), figures)
         for name, value in figures.items():
             means[name] += value / schedule.steps_per_epoch  # type: ignore[assignment]
         if (step + 1) % schedule.steps_per_epoch:
             continue
 
-        epoch = (step + 1) // schedule.steps_per_epoch
         stopped = stop is not None and stop(means)
         if ranks.rank == 0:
-            if validate is not None:
-                log.info("epoch %d of %d: %s", epoch, schedule.epochs, listed(validate(average.eval())))
-                network.train()
+            report_epoch(average, validate, schedule, step + 1, stopped)
             checkpoint.save(step + 1, stopped)
+            network.train()
         if stopped:
-            log.info("stopped after epoch %d", epoch)
             break
         means.clear()
 
@@ -162,6 +157,24 @@ def take_step(network: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer
     ranks.sum_gradients(network)
     ranks.average_statistics(network)
     optimizer.step()
+
+
+def report_step(bar: Any, step: int, loss: float, figures: Mapping[str, float]) -> None:
+    """Show a step's loss; log every twentieth with its figures."""
+    bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+    if step % 20 == 0:
+        log.info("step %d loss %.4f %s", step, loss, listed(figures))
+
+
+def report_epoch(
+    average: N, validate: Callable[[N], Mapping[str, float]] | None, schedule: Schedule, step: int, stopped: bool
+) -> None:
+    """Validate after an epoch and log what it finds; the network is left in evaluation mode."""
+    epoch = step // schedule.steps_per_epoch
+    if validate is not None:
+        log.info("epoch %d of %d: %s", epoch, schedule.epochs, listed(validate(average.eval())))
+    if stopped:
+        log.info("stopped after epoch %d", epoch)
 
 
 def listed(figures: Mapping[str, float]) -> str:

@@ -68,8 +68,9 @@ def download(source: str, file: str, anew: bool = False) -> Path:
             return _download(repo, path, revision, anew)
     except Exception as error:  # the client raises those of whatever it talks HTTP with
         raise WeightsNotFound(
-            f"{path} of {repo} at revision {revision} is not cached, and the download failed ({_why(error)}; "
-            f"asked: {':'.join(map(str, _gate()))}); on a machine with a network: `lowlight-iqa fetch {source} --to DIR`, then create_metric(..., weights=DIR)"
+            f"{path} of {repo} at revision {revision} is not cached, and the download failed ({_why(error)}; asked: "
+            f"{':'.join(map(str, _gate()))}); on a machine with a network: `lowlight-iqa fetch {source} --to DIR`, "
+            "then create_metric(..., weights=DIR)"
         ) from error
 
 

@@ -48,10 +48,10 @@ def rewrite(source, target, change_config=None, change_card=None, metadata=True)
 
 
 def refused(name, folder, words):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError, match=words):
         create_metric(name, weights=folder)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def put(*path, value):

@@ -77,6 +77,9 @@ class IacaResNeXt101Network(nn.Module):
         blind_spots="its labels compare ten enhancements of one scene (share of comparisons won) and say nothing of "
         "one scene against another; knowing the enhancer alone predicts them at SRCC 0.817",
         trained_on="SQUARE-LOL, 2,470 enhanced pictures of 247 dark scenes, by the authors",
+        checkpoint="resnext101_32x8d_last*",
+        origin="the authors' release, checkpoints/resnext101_32x8d_last (MEGA; see "
+        "https://github.com/Baoliang93/IACA_For_Lowlight_IQA), and `lowlight-iqa convert iaca-resnext101 FILE`",
     )
 )
 class IacaResNeXt101(Metric):

@@ -80,12 +80,6 @@ def home() -> Path:
     return base / "lowlight_iqa"
 
 
-def cache() -> Path:
-    """Return the folder of what can be computed anew: ``$LOWLIGHT_IQA_CACHE``, by default ``cache`` in ``home()``."""
-    given = os.environ.get("LOWLIGHT_IQA_CACHE")
-    return Path(given) if given else home() / "cache"
-
-
 def installed(name: str) -> Path:
     """Return where the weights of a metric are installed: ``weights/NAME`` in ``home()``."""
     return home() / "weights" / name

@@ -29,7 +29,7 @@ from lowlight_iqa.metrics.niqe import NIQE
 from lowlight_iqa.registry import get_card
 from lowlight_iqa.weights.files import CONFIG, FILES, LICENSE, README, WEIGHTS
 from lowlight_iqa.weights.model_card import model_card
-from lowlight_iqa.weights.resolve import cache, home, installed, load, name_of, splits
+from lowlight_iqa.weights.resolve import home, installed, load, name_of, splits
 from lowlight_iqa.weights.transfer import fetch, push
 
 METRIC, REPO = "brisque-dark", "someone/dark"
@@ -373,10 +373,8 @@ def test_a_name_without_weights_says_where_they_come_from(hub, unbundled):
         ("linux", "LOWLIGHT_IQA_HOME", "given"),
     ],
 )
-def test_what_is_installed_lies_in_a_data_folder_and_what_can_be_made_anew_beneath(
-    platform, variable, place, monkeypatch, tmp_path
-):
-    for name in ("LOWLIGHT_IQA_HOME", "LOWLIGHT_IQA_CACHE", "XDG_DATA_HOME", "LOCALAPPDATA"):
+def test_what_is_installed_lies_in_a_data_folder(platform, variable, place, monkeypatch, tmp_path):
+    for name in ("LOWLIGHT_IQA_HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
@@ -384,9 +382,6 @@ def test_what_is_installed_lies_in_a_data_folder_and_what_can_be_made_anew_benea
         monkeypatch.setenv(variable, str(tmp_path / "given"))
     assert home() == tmp_path / place
     assert installed("leiq") == tmp_path / place / "weights" / "leiq"
-    assert cache() == tmp_path / place / "cache"
-    monkeypatch.setenv("LOWLIGHT_IQA_CACHE", str(tmp_path / "fast"))
-    assert cache() == tmp_path / "fast"
 
 
 def cli(capsys, *arguments):
@@ -568,3 +563,49 @@ def test_licenses_and_notices_go_with_the_weights(saved, tmp_path):
     mine = NIQE.fit([photo, photo.flip(1)]).save_pretrained(tmp_path / "mine")
     assert metadata_load(mine / README)["license"] == "unknown"
     assert not (mine / LICENSE).exists()
+
+
+# A Hub that is slow, broken or not what it was
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_that_stays_broken_is_one_line_in_a_bounded_time(hub, source, status, capfd):
+    hub.heads[CONFIG] = [status] * 20
+    start = time.perf_counter()
+    with pytest.raises(WeightsNotFound, match=str(status)) as caught:
+        scores(source)
+    assert time.perf_counter() - start < 6
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_server_that_accepts_and_never_answers(source, monkeypatch):
+    monkeypatch.setattr(lowlight_iqa.weights.hub, "ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/{revision}/{filename}")
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", constants.HUGGINGFACE_CO_URL_TEMPLATE, False)
+        start = time.perf_counter()
+        with pytest.raises(WeightsNotFound):
+            scores(source)
+        assert time.perf_counter() - start < 5
+
+
+def test_a_download_that_drips_comes_to_an_end(hub, source, monkeypatch):
+    monkeypatch.setattr(lowlight_iqa.weights.hub, "PATIENCE", 0.5)
+    hub.bodies[CONFIG] = [lambda whole: time.sleep(4) or whole]
+    with pytest.raises(WeightsNotFound, match=r"no \d+ bytes within 0\.\d+ s"):
+        scores(source)
+
+
+def test_config_and_weights_exchanged_together_are_noticed(hub, source, expected, tmp_path):
+    scores(source)
+    other = create_metric(METRIC)
+    other.offset += 1
+    other.save_pretrained(tmp_path / "other")
+    for name in (CONFIG, WEIGHTS):
+        (cached,) = (tmp_path / "hub").rglob(name)
+        cached.resolve().write_bytes((tmp_path / "other" / name).read_bytes())
+    assert torch.equal(scores(source), expected)  # both were downloaded once more
+    assert (hub.gets(CONFIG), hub.gets(WEIGHTS)) == (2, 2)

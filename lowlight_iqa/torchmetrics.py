@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class QualityMetric(torchmetrics.Metric):
     full_state_update = False
     total: Tensor
     count: Tensor
+    metric: QualityModule
 
     def __init__(self, metric: str | QualityModule = "leiq", **options: Any) -> None:
         own = {name: options.pop(name) for name in list(options) if name in _TORCHMETRICS_OPTIONS}
@@ -53,7 +54,7 @@ class QualityMetric(torchmetrics.Metric):
             raise TypeError(
                 f"{', '.join(map(repr, options))} belong to create_metric; give them when the metric is made"
             )
-        self.metric = metric
+        self.metric = cast(QualityModule, metric)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 

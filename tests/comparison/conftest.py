@@ -49,7 +49,7 @@ class Explained(Metric):
 
     def explain_batch(self, x):
         light = 1 + 4 * x.mean((1, 2, 3))
-        return self.score_batch(x), {name: light - 0.1 * k for k, name in enumerate(ATTRIBUTES)}, None
+        return self.score_batch(x), {name: light - 0.1 * k for k, name in enumerate(ATTRIBUTES)}
 
     def describe(self, score, attributes):
         return sentence(attributes)

@@ -181,9 +181,10 @@ def fingerprint(metric: Metric) -> str:
 
     add(metric.card.name, __version__, metric.device.type)
     add(*(f"{name} {_version(name)}" for name in LIBRARIES))
-    for path in source_files(type(metric)):
-        add(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
     for part in components(metric):
+        add(part.card.name)
+        for path in source_files(type(part)):
+            add(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
         add(json.dumps(part.weight_config(), sort_keys=True, default=str), *options(part))
         for key, value in part.state_dict().items():
             add(key, value.dtype, tuple(value.shape))

@@ -3,12 +3,15 @@
 import importlib.util
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from support import PICTURES
 
 import lowlight_iqa
-from lowlight_iqa.registry import get_class
+from lowlight_iqa.metrics.leiq_authors import LeiqMean
+from lowlight_iqa.registry import get_card, get_class
 from lowlight_iqa.scoring.cache import fingerprint, source_files
 
 PLUG_IN = """
@@ -68,3 +71,15 @@ def test_the_code_that_scores_is_in_it(name):
 def test_modules_that_a_metric_imports_are_in_it():
     assert "leiq.py" in {path.name for path in source_files(get_class("leiq-b16"))}
     assert "captioner.py" in {path.name for path in source_files(get_class("bmqa"))}
+
+
+def test_a_mean_of_models_is_told_apart_by_its_parts_and_evaluated():
+    card = get_card("leiq-ensemble")
+    means = [
+        LeiqMean(card, {name: partial(lowlight_iqa.create_metric, name) for name in names})
+        for names in (("contrast", "exposure"), ("contrast", "noise"))
+    ]
+    assert fingerprint(means[0]) == fingerprint(means[0])
+    assert fingerprint(means[0]) != fingerprint(means[1])
+    (record,) = lowlight_iqa.score(PICTURES / "chelsea.png", means[0], workers=2)
+    assert record.results[card.name].score == pytest.approx(means[0](PICTURES / "chelsea.png").item(), abs=1e-5)

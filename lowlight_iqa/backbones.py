@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,7 @@ class Depthwise(nn.Conv2d):
             x = input.to(self.weight.dtype)
             if self.padding == (0, 0):
                 down, across = (
-                    max(0, (math.ceil(n / s) - 1) * s + k - n)
+                    (-(-n // s) - 1) * s + k - n  # of whole numbers, so that an exporter can follow any size
                     for n, s, k in zip(x.shape[2:], self.stride, self.kernel_size, strict=True)
                 )
                 x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))

@@ -9,6 +9,7 @@ Everything is computed in float64 (float32 on devices that have no float64). Gra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
@@ -54,12 +55,18 @@ def _gray_levels(x: Tensor) -> tuple[Tensor]:
     return (exact + luma(away) + (torch.floor(exact + 0.5) - exact) * near,)
 
 
-@lru_cache(maxsize=1)
 def window() -> tuple[float, ...]:
     """``fspecial('gaussian', 7, 7/6)``, one side of it; the two-dimensional window is its outer product."""
+    return _WINDOW
+
+
+def _gaussian() -> tuple[float, ...]:
     x = torch.arange(-3, 4, dtype=torch.float64)
     weights = torch.exp(-x * x / (2 * (7 / 6) ** 2))
     return tuple((weights / weights.sum()).tolist())
+
+
+_WINDOW = _gaussian()
 
 
 def _correlate(padded: Tensor, dim: int) -> Tensor:
@@ -93,6 +100,8 @@ class _Filter(torch.autograd.Function):
 
 def local_mean(padded: Tensor) -> Tensor:
     """The window's local mean of (N, H + 6, W + 6): (N, H, W)."""
+    if torch.compiler.is_compiling():
+        return _correlate(_correlate(padded, 1), 2)
     return _Filter.apply(padded)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -121,12 +130,20 @@ def _normalize(padded: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
     width = RAMP_FLAT + RAMP_SLOPE * variance / (1 + RAMP_SLOPE / RAMP * variance)
     turn = (values / width).clamp(-1, 1)
     sign, presence = turn * (3 - turn * turn) / 2, torch.ones_like(values)
-    if variance.is_cuda or variance.min() < FLAT:  # elsewhere it would change nothing
+    # Elsewhere it would change nothing; a compiled graph cannot look, and a GPU would be waited for.
+    if torch.compiler.is_compiling() or variance.is_cuda or variance.min() < FLAT:
         flat = (variance / FLAT).clamp(0, 1)
         flat = 1 - flat * flat * (3 - 2 * flat)
-        side = flat_side().to(values)[gray.detach().round().clamp(0, 255).long()]
+        side = _flat_side(gray).to(dtype)
         sign, presence = sign + flat * (side - sign), 1 + flat * (side.abs() - 1)
     return values, sign, presence, deviation.to(dtype)
+
+
+def _flat_side(gray: Tensor) -> Tensor:
+    """``flat_side`` of gray levels: on none between the 8-bit levels, where the official codes say nothing."""
+    level = gray.detach().round().clamp(0, 255)
+    away = (2 / LATTICE * (gray - level).abs() - 1).clamp(0, 1)
+    return flat_side().to(gray)[level.long()] * (1 - away * away * (3 - 2 * away))
 
 
 def tiles(x: Tensor, size: int) -> Tensor:
@@ -141,7 +158,6 @@ def tiles(x: Tensor, size: int) -> Tensor:
 _COLUMN_ULPS, _ROW_ULPS = (-1, 3, -2, 1, 0, -1, 0), (0, 1, -2, -2, 2, -3, 2)
 
 
-@lru_cache(maxsize=1)
 def flat_side() -> Tensor:
     """Which side of zero the official codes count a flat region of each gray level on: (256,) of -1, 0 and 1.
 
@@ -149,8 +165,22 @@ def flat_side() -> Tensor:
     values the left and the right deviation are averaged over. The residue is that of two passes of seven products,
     added in order in double precision.
     """
-    import math
+    return torch.tensor(_SIDES, dtype=torch.float64)
 
+
+# Square roots of the diagonal of fspecial('gaussian', 7, 7/6), from the center out.
+_SPLIT = tuple(
+    float.fromhex(h)
+    for h in (
+        "0x1.5edacbc602378p-2",
+        "0x1.e5fb7c557fad1p-3",
+        "0x1.42e11ca517a61p-4",
+        "0x1.9b92991f24880p-7",
+    )
+)
+
+
+def _residue_signs() -> list[int]:
     def factor(ulps: tuple[int, ...]) -> list[float]:
         exact = [_SPLIT[abs(k - 3)] for k in range(7)]
         return [value + n * math.ulp(value) for value, n in zip(exact, ulps, strict=True)]
@@ -166,53 +196,56 @@ def flat_side() -> Tensor:
         return level - outer
 
     residues = [residue(float(level)) for level in range(256)]
-    return torch.tensor([(r > 0) - (r < 0) for r in residues], dtype=torch.float64)
+    return [(r > 0) - (r < 0) for r in residues]
 
 
-# Square roots of the diagonal of fspecial('gaussian', 7, 7/6), from the center out.
-_SPLIT = tuple(
-    float.fromhex(h)
-    for h in (
-        "0x1.5edacbc602378p-2",
-        "0x1.e5fb7c557fad1p-3",
-        "0x1.42e11ca517a61p-4",
-        "0x1.9b92991f24880p-7",
-    )
-)
+_SIDES = _residue_signs()
 
 
 def _log_ratio(alpha: Tensor) -> Tensor:
-    return torch.lgamma(2 / alpha) * 2 - torch.lgamma(1 / alpha) - torch.lgamma(3 / alpha)
+    return lgamma(2 / alpha) * 2 - lgamma(1 / alpha) - lgamma(3 / alpha)
 
 
 def _log_ratio_slope(alpha: Tensor) -> Tensor:
     """Derivative of log r: [psi(1/a) + 3 psi(3/a) - 4 psi(2/a)] / a^2."""
-    psi = torch.digamma
-    return (psi(1 / alpha) + 3 * psi(3 / alpha) - 4 * psi(2 / alpha)) / alpha**2
+    return (digamma(1 / alpha) + 3 * digamma(3 / alpha) - 4 * digamma(2 / alpha)) / alpha**2
 
 
 @lru_cache(maxsize=8)
+def _cached_grid(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return _grid(device, dtype)
+
+
 def _grid(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     alpha = torch.linspace(ALPHA_MIN, ALPHA_MAX, 981, dtype=dtype, device=device)
     return alpha, _log_ratio(alpha)
 
 
+def _solve(ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """The shape alpha at which r(alpha) = ratio, and d alpha / d ratio = 1 / r'(alpha)."""
+    table = _grid if torch.compiler.is_compiling() else _cached_grid
+    grid, log_ratio = table(ratio.device, ratio.dtype)
+    target = ratio.clamp_min(1e-300 if ratio.dtype == torch.float64 else 1e-30).log()
+    exporting = torch.compiler.is_exporting()  # ONNX has no search
+    above = (log_ratio < target[..., None]).long().sum(-1) if exporting else torch.searchsorted(log_ratio, target)
+    above = above.clamp(1, len(grid) - 1)
+    low, high = grid[above - 1], grid[above]
+    alpha = (low + high) / 2
+    for _ in range(5):  # Newton inside the bracket: quadratic from a cell of 0.01
+        step = (_log_ratio(alpha) - target) / _log_ratio_slope(alpha)
+        alpha = torch.minimum(torch.maximum(alpha - step, low), high)
+    inside = (target > log_ratio[0]) & (target < log_ratio[-1])
+    slope = torch.where(inside, _log_ratio_slope(alpha) * ratio, torch.ones_like(alpha))
+    return alpha, torch.where(inside, 1 / slope, torch.zeros_like(alpha))
+
+
 class _Shape(torch.autograd.Function):
-    """Solve r(alpha) = ratio; backward through the implicit function, d alpha / d ratio = 1 / r'(alpha)."""
+    """``_solve``; backward through the implicit function."""
 
     @staticmethod
     def forward(ctx: Any, ratio: Tensor) -> Tensor:
-        grid, log_ratio = _grid(ratio.device, ratio.dtype)
-        target = ratio.clamp_min(1e-300 if ratio.dtype == torch.float64 else 1e-30).log()
-        above = torch.searchsorted(log_ratio, target).clamp(1, len(grid) - 1)
-        low, high = grid[above - 1], grid[above]
-        alpha = (low + high) / 2
-        for _ in range(5):  # Newton inside the bracket: quadratic from a cell of 0.01
-            step = (_log_ratio(alpha) - target) / _log_ratio_slope(alpha)
-            alpha = torch.minimum(torch.maximum(alpha - step, low), high)
-        inside = (target > log_ratio[0]) & (target < log_ratio[-1])
-        slope = torch.where(inside, _log_ratio_slope(alpha) * ratio, torch.ones_like(alpha))
-        ctx.save_for_backward(torch.where(inside, 1 / slope, torch.zeros_like(alpha)))
+        alpha, derivative = _solve(ratio)
+        ctx.save_for_backward(derivative)
         return alpha
 
     @staticmethod
@@ -232,7 +265,37 @@ def solve_shape(ratio: Tensor) -> Tensor:
         alpha, limited to [0.2, 10] as the official codes' table is; beyond the limits its gradient is zero.
         The gradient is exact and can be taken once.
     """
+    if torch.compiler.is_compiling():
+        fixed = ratio.detach()
+        alpha, derivative = _solve(fixed)
+        return alpha + (ratio - fixed) * derivative
     return _Shape.apply(ratio)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def lgamma(x: Tensor) -> Tensor:
+    """Logarithm of the gamma function of positive numbers; ONNX has none, so Stirling's series is exported."""
+    if not torch.compiler.is_exporting():
+        return torch.lgamma(x)
+    product = x
+    for k in range(1, 8):  # lgamma(x) = lgamma(x + 8) - log(x (x + 1) ... (x + 7))
+        product = product * (x + k)
+    z = x + 8
+    square = 1 / (z * z)
+    series = (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188)))) / z
+    return (z - 0.5) * z.log() - z + 0.5 * math.log(2 * math.pi) + series - product.log()
+
+
+def digamma(x: Tensor) -> Tensor:
+    """Derivative of ``lgamma``, likewise."""
+    if not torch.compiler.is_exporting():
+        return torch.digamma(x)
+    sums = 1 / x
+    for k in range(1, 8):
+        sums = sums + 1 / (x + k)
+    z = x + 8
+    square = 1 / (z * z)
+    series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square * (1 / 240 - square / 132))))
+    return z.log() - 0.5 / z - series - sums
 
 
 class Moments(NamedTuple):
@@ -266,7 +329,11 @@ def moments(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> tuple[Moments, M
     Returns:
         Of the values themselves, tensors (T,), and of the products, tensors (S, T).
     """
-    sums = _Sums.apply(maps, tuple(shifts))  # type: ignore[no-untyped-call]
+    if torch.compiler.is_compiling():
+        rows = torch.cat([maps[:3, :, -1:], maps[:3], maps[:3, :, :1]], 2)
+        sums = working(_sums(rows, shifts))
+    else:
+        sums = _Sums.apply(maps, tuple(shifts))  # type: ignore[no-untyped-call]
     pixels = maps.shape[2] * maps.shape[3]
     return _to_moments(sums[0], pixels), _to_moments(sums[1:], pixels)
 
@@ -367,4 +434,4 @@ def fit_ggd(m: Moments) -> tuple[Tensor, Tensor]:
 
 def gamma_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Gamma(numerator) / Gamma(denominator) of positive arguments."""
-    return torch.exp(torch.lgamma(numerator) - torch.lgamma(denominator))
+    return torch.exp(lgamma(numerator) - lgamma(denominator))

@@ -6,6 +6,7 @@ several times faster, and a large picture needs little memory. On a GPU all rows
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,7 +33,36 @@ def in_rows(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, halo: i
     Returns:
         (K, N, H, w), differentiable once.
     """
+    if torch.compiler.is_compiling():  # the compiler decides what is held
+        return torch.stack(function(x))
     return _InRows.apply(function, x, halo, stride)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def sum_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Sum what a function makes of some rows (N, ..., h, W) at a time over all rows of x; differentiable once."""
+    if torch.compiler.is_compiling():
+        return function(x)
+    return _SumRows.apply(function, x)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _SumRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(x)
+        parts = (function(x[..., rows, :]) for rows, _ in _InRows.spans(x, 0, 1))
+        return functools.reduce(torch.add, parts)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        (x,) = ctx.saved_tensors
+        total = torch.empty_like(x)
+        for rows, _ in _InRows.spans(x, 0, 1):
+            with torch.enable_grad():
+                part = x[..., rows, :].detach().requires_grad_()
+                (total[..., rows, :],) = torch.autograd.grad(ctx.function(part), part, grad)
+        return None, total
 
 
 class _InRows(torch.autograd.Function):

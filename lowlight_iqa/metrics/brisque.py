@@ -29,7 +29,9 @@ FEATURES = 36
         summary="36 spatial statistics and the authors' regression on LIVE's scores (official model)",
         source="Mittal et al., IEEE TIP 2012; reference implementation: LIVE's BRISQUE_release (MATLAB, libsvm)",
         lower_better=True,
-        score_range=(-20.0, 160.0),
+        # The least and the greatest value that the regression has for any features: no picture can leave it.
+        # Photographs have 0 to 110, single-pixel checkers and night skies of sparse points up to 220.
+        score_range=(-320.0, 530.0),
         typical_range=(-2.54, 112.0),
         license="LIVE, University of Texas at Austin: free with the notice in weights/bundled/NOTICE.brisque",
         learned=True,
@@ -48,14 +50,19 @@ FEATURES = 36
         source="features of Mittal et al., IEEE TIP 2012; RBF support vector regression, C 64, gamma 0.1, epsilon 0.3, "
         "chosen by 5-fold cross-validation inside the training pictures",
         lower_better=False,
-        score_range=(-0.25, 1.25),  # MOS is 0 to 1; a regression without bounds passes it on strange pictures
+        # The least and the greatest value that the regression has for any features; MOS is 0 to 1, and so are the
+        # scores of photographs.
+        score_range=(-3.4, 3.9),
         typical_range=(0.876, 0.217),
+        gradient="exact; fades to zero far from all training pictures, as on noise of one 8-bit step",
         license="research use; training data without a stated license (BIQ2021)",
         learned=True,
         commercial=False,
         min_size=32,
         sees=("exposure", "noise"),
-        blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it saw",
+        blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it saw; "
+        "a mirrored picture can score otherwise (0.47 and 0.89 in one case), as the products with neighbors to the "
+        "lower left and lower right are features of their own",
         preprocessing="gray levels as MATLAB's rgb2gray",
         trained_on="the 1,922 dark pictures (mean luma < 70) of BIQ2021's training list with people's scores",
         datasets=("BIQ2021",),
@@ -207,7 +214,7 @@ def spatial_features(x: Tensor) -> Tensor:
         fit = nss.fit_aggd(pairs)  # of (4, N)
         factor = nss.gamma_ratio(1 / fit.alpha, 3 / fit.alpha).sqrt()
         skew = (fit.right - fit.left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha) * factor
-        features += torch.stack([fit.alpha, skew, fit.left**2, fit.right**2], 1).flatten(0, 1)
+        features += torch.stack([fit.alpha, skew, fit.left**2, fit.right**2], 1).flatten(0, 1).unbind()
         if scale == 0:
             gray = imresize(gray, 0.5)
     return torch.stack(features, -1)

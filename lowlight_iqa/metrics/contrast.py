@@ -22,6 +22,7 @@ from ..registry import register
         score_range=(0.0, 0.5),
         typical_range=(0.358, 0.00624),
         license="Apache-2.0 (nothing is trained)",
+        gradient="exact; on pictures of pure black and white it points out of [0, 1], where no step is left",
         min_size=2,
         sees=("contrast", "exposure"),
         blind_spots="noise raises it as structure does; half black and half white is its ideal",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..card import Card
 from ..functional.color import luma, working
+from ..functional.rows import sum_rows
 from ..metric import Metric
 from ..registry import register
 
@@ -25,6 +26,7 @@ BINS = 256
         score_range=(0.0, 8.02),
         typical_range=(7.83, 2.29),
         license="Apache-2.0 (nothing is trained)",
+        gradient="exact; next to zero on pictures of few gray levels far apart, such as black with a white edge",
         min_size=2,
         sees=("exposure", "contrast"),
         blind_spots="noise raises it; where things are is not looked at; a constant picture has about one bit, as "
@@ -40,13 +42,17 @@ class Entropy(Metric):
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Scores (N,), higher is better."""
-        gray = 255 * luma(working(x)).flatten(1)  # (N, P)
-        center = gray.detach().round().clamp(0, BINS - 1)
-        offset = gray - center  # -1/2 to 1/2
-        # One bin more at either end, for the pixels next to black and white.
-        histogram = gray.new_zeros(len(gray), BINS + 2)
-        index = center.long() + 1
-        for step, weight in ((-1, (0.5 - offset) ** 2 / 2), (0, 0.75 - offset**2), (1, (0.5 + offset) ** 2 / 2)):
-            histogram = histogram.scatter_add(1, index + step, weight)
-        share = histogram / gray.shape[1]
+        share = sum_rows(_histogram, x) / (x.shape[2] * x.shape[3])
         return -(share * torch.log2(share + 1e-12)).sum(1).to(x.dtype)
+
+
+def _histogram(x: Tensor) -> Tensor:
+    """How many pixels of pictures (N, 3, h, W) lie on each level, (N, 258): one bin more next to black and to white."""
+    gray = 255 * luma(working(x)).flatten(1)  # (N, P)
+    center = gray.detach().round().clamp(0, BINS - 1)
+    offset = gray - center  # -1/2 to 1/2
+    histogram = gray.new_zeros(len(gray), BINS + 2)
+    index = center.long() + 1
+    for step, weight in ((-1, (0.5 - offset) ** 2 / 2), (0, 0.75 - offset**2), (1, (0.5 + offset) ** 2 / 2)):
+        histogram = histogram.scatter_add(1, index + step, weight)
+    return histogram

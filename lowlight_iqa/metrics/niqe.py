@@ -35,6 +35,7 @@ SHARP = 0.75  # pristine patches are those with at least this share of the sharp
         score_range=(0.0, 1000.0),  # photographs have 2 to 20; noise of one 8-bit step has about 700
         typical_range=(1.91, 16.4),
         license="LIVE, University of Texas at Austin: free with the notice in weights/bundled/NOTICE.niqe",
+        gradient="exact; zero on a picture whose gray levels all round to one, as where only blue varies by a step",
         min_size=PATCH,
         sees=("noise", "blur", "compression", "exposure"),
         blind_spots="sees darkness only through a constant in the normalization, so that the noise of a real dark "
@@ -157,9 +158,9 @@ def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fit = nss.fit_aggd(pairs)  # of (4, T)
         left, right = _scales(fit)
         skew = (right - left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha)
-        features += torch.stack([fit.alpha, skew, left, right], 1).flatten(0, 1)
+        features += torch.stack([fit.alpha, skew, left, right], 1).flatten(0, 1).unbind()
         there = [torch.ones_like(fit.has_left), fit.has_left & fit.has_right, fit.has_left, fit.has_right]
-        valid += torch.stack(there, 1).flatten(0, 1)
+        valid += torch.stack(there, 1).flatten(0, 1).unbind()
         if patch == PATCH:
             gray = imresize(gray, 0.5)
     count = len(x)

@@ -10,7 +10,7 @@ import torch
 from support import GOLDEN, ROOT
 
 from lowlight_iqa import create_metric, read_image
-from lowlight_iqa.metrics.brisque import Brisque
+from lowlight_iqa.metrics.brisque import Brisque, spatial_features
 from lowlight_iqa.metrics.niqe import NIQE, patch_features
 
 CALIBRATION = Path(os.environ.get("LOWLIGHT_IQA_CALIBRATION", ROOT.parent / "shared" / "calibration"))
@@ -145,3 +145,104 @@ def test_colorfulness_keeps_the_sign_of_the_opponents():
     x[:, 1:, :, 16:] = 1
     expected = (255**2 + 127.5**2) ** 0.5
     assert create_metric("colorfulness")(x).item() == pytest.approx(expected, rel=1e-4)
+
+
+def special():
+    """Pictures (1, 3, 192, 192), float64, on which some gradients fade."""
+    draw = torch.Generator().manual_seed(0)
+    checker, step, star = (torch.zeros(3, 192, 192, dtype=DOUBLE) for _ in range(3))
+    checker[:, ::2, ::2] = checker[:, 1::2, 1::2] = 1
+    step[..., 96:] = 1
+    star[:, 96, 96] = 1
+    gray = read_image(ROOT / "samples" / "coffee.jpg")[:, :192, :192].mean(0, keepdim=True).expand(3, -1, -1)
+    noise = (torch.rand(1, 192, 192, generator=draw) > 0.5).double() / 255
+    stars = torch.zeros(3, 192 * 192, dtype=DOUBLE)
+    stars[:, torch.randint(192 * 192, (200,), generator=draw)] = 0.2 + 0.8 * torch.rand(
+        200, generator=draw, dtype=DOUBLE
+    )
+    found = {"checker": checker, "step": step, "star": star, "gray": gray.double(), "1 LSB": noise.expand(3, -1, -1)}
+    found["stars"] = stars.view(3, 192, 192)
+    found["blue"] = torch.cat([noise * 0, noise * 0, noise])
+    return {name: x[None] for name, x in found.items()}
+
+
+FADES = {  # where a card says that the gradient is zero or leads nowhere
+    "brisque-dark": {"1 LSB"},
+    "niqe": {"blue"},
+    "colorfulness": {"checker", "step", "star", "gray", "1 LSB", "stars"},
+    "entropy": {"checker", "step", "star"},
+    "noise": {"step"},
+    "contrast": {"checker", "step", "star"},
+}
+
+
+@pytest.mark.parametrize("name", ["niqe", "brisque", "brisque-dark", "piqe", "exposure", *sorted(FADES)[2:]])
+def test_a_step_improves_every_picture_but_those_that_the_card_names(name):
+    metric = create_metric(name)
+    stuck = set()
+    for picture, x in special().items():
+        leaf = x.clone().requires_grad_()
+        before = metric.loss(leaf)
+        (found,) = torch.autograd.grad(before, leaf)
+        if found.abs().max() < 1e-12:
+            stuck.add(picture)
+            continue
+        steps = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+        moved = ((x - step * found / found.abs().max()).clamp(0, 1) for step in steps)
+        with torch.no_grad():
+            if not any(metric.loss(y) < before for y in moved):
+                stuck.add(picture)
+    assert stuck == FADES.get(name, set())
+    assert not stuck or metric.card.gradient != "exact"
+
+
+@pytest.mark.parametrize("name", ["brisque", "brisque-dark"])
+def test_brisque_stays_within_the_extremes_of_its_regression(name):
+    metric = create_metric(name)
+    low, high = metric.card.score_range
+    assert all(low < metric(x).item() < high for x in special().values())
+
+    # Climb from the support vectors to the regression's extremes: no features at all lead out of the range.
+    span, base = (metric.high - metric.low).double() / 2, metric.low.double()
+    for sign, end in ((1, high), (-1, low)):
+        scaled = metric.support.double().clone().requires_grad_()
+        climb = torch.optim.Adam([scaled], lr=0.05)
+        for _ in range(60):
+            climb.zero_grad()
+            (-sign * metric.regress(base + span * (scaled + 1))).sum().backward()
+            climb.step()
+        reached = (sign * metric.regress(base + span * (scaled + 1))).max().item()
+        assert 0.7 * abs(end) < reached < abs(end)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.3, 128 / 255, 1e-40, 1e-39])
+def test_brisque_of_constant_pictures_does_not_hang_on_the_precision(level):
+    for name in ("brisque", "brisque-dark"):
+        metric, x = create_metric(name), torch.full((3, 96, 96), level)
+        assert metric(x).item() == pytest.approx(metric(x.double()).item(), rel=1e-3)
+
+
+def test_brisque_tells_the_diagonals_apart():
+    """Why a mirrored picture scores otherwise: its diagonals have changed places, and nothing else has."""
+    x = read_image(ROOT / "samples" / "chelsea.jpg")[None, :, :128, :128].double()
+    features, mirrored = spatial_features(x)[0], spatial_features(x.flip(3))[0]
+    order = torch.arange(36)
+    for scale in (0, 18):
+        order[scale + 10 : scale + 14], order[scale + 14 : scale + 18] = (
+            torch.arange(scale + 14, scale + 18),
+            torch.arange(scale + 10, scale + 14),
+        )
+    assert torch.allclose(features[:10], mirrored[:10], rtol=0.02, atol=0.01)
+    assert torch.allclose(features[order][10:18], mirrored[10:18], rtol=0.02, atol=0.01)
+
+
+def test_threads_change_no_more_than_the_sixth_digit():
+    x = read_image(ROOT / "samples" / "coffee.jpg").repeat(1, 2, 2)
+    threads, scores = torch.get_num_threads(), {}
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            scores[count] = [create_metric(name)(x).item() for name in ("niqe", "brisque", "piqe")]
+    finally:
+        torch.set_num_threads(threads)
+    assert scores[1] == pytest.approx(scores[2], rel=2e-6)

@@ -104,31 +104,39 @@ class CompactTrunk(nn.Module):
         return maps[1:]
 
 
-class Depthwise(nn.Conv2d):
-    """A depthwise convolution, in float32 under autocast too: on CPUs its backward pass in bfloat16 is far slower.
+class Same(nn.Conv2d):
+    """A convolution that pads as TensorFlow's "SAME" does, where it has no padding of its own.
 
-    Where the convolution it was made from (see ``of``) has no padding of its own it pads as TensorFlow's "SAME" does,
-    which the trunk was trained with.
+    The trunk was trained with that. The sizes are whole numbers throughout, so that an exporter can follow any size.
     """
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> nn.Conv2d:
-        """The same convolution as one of this class, if it is depthwise."""
+        """The same convolution as a ``Depthwise`` if it is one, as a ``Same`` if it is strided."""
         if conv.groups > 1:
-            conv.__class__ = cls
+            conv.__class__ = Depthwise
+        elif conv.padding == (0, 0) and conv.stride != (1, 1):
+            conv.__class__ = Same
         return conv
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
+        if self.padding == (0, 0):
+            down, across = (
+                (-(-n // s) - 1) * s + k - n
+                for n, s, k in zip(input.shape[2:], self.stride, self.kernel_size, strict=True)
+            )
+            input = F.pad(input, (across // 2, across - across // 2, down // 2, down - down // 2))
+        return super().forward(input)
+
+
+class Depthwise(Same):
+    """A depthwise convolution, in float32 under autocast too: on CPUs its backward pass in bfloat16 is far slower."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve (N, C, H, W)."""
         with torch.autocast(input.device.type, enabled=False):
-            x = input.to(self.weight.dtype)
-            if self.padding == (0, 0):
-                down, across = (
-                    (-(-n // s) - 1) * s + k - n  # of whole numbers, so that an exporter can follow any size
-                    for n, s, k in zip(x.shape[2:], self.stride, self.kernel_size, strict=True)
-                )
-                x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
-            return super().forward(x)
+            return super().forward(input.to(self.weight.dtype))
 
 
 def _fold_batch_norms(root: nn.Module) -> None:
@@ -139,7 +147,7 @@ def _fold_batch_norms(root: nn.Module) -> None:
             if isinstance(child, nn.Conv2d):
                 conv_name = name
             elif isinstance(child, nn.BatchNorm2d):
-                setattr(parent, conv_name, Depthwise.of(fuse_conv_bn_eval(getattr(parent, conv_name), child)))
+                setattr(parent, conv_name, Same.of(fuse_conv_bn_eval(getattr(parent, conv_name), child)))
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
 
 

@@ -24,6 +24,7 @@ Padding = Literal["replicate", "zero"]
 
 ALPHA_MIN, ALPHA_MAX = 0.2, 10.0  # the range that the official codes search
 LATTICE = 0.1  # how far, in 8-bit steps, a sample may lie from a step and still be taken for a stored one
+NOTHING = 1e-30  # a sum of squares under which nothing varies: float32 has no room for the squares themselves
 FLAT = 1e-4  # variance in gray levels squared under which a neighborhood counts as flat
 RAMP_FLAT, RAMP = 1e-3, 0.02  # half width over which a value's sign turns: next to flat regions, in texture
 RAMP_SLOPE = 3e-4  # how it grows between the two with the variance
@@ -426,7 +427,7 @@ def _root(x: Tensor) -> Tensor:
 def fit_ggd(m: Moments) -> tuple[Tensor, Tensor]:
     """Shape and variance of the symmetric generalized Gaussian (estimateggdparam.m)."""
     power = m.left + m.right
-    some = power > 0
+    some = power > NOTHING
     one = torch.ones_like(power)
     ratio = torch.where(some, m.absolute, one) ** 2 / torch.where(some, power, one) / m.pixels
     return torch.where(some, solve_shape(ratio), one * ALPHA_MIN), power / m.pixels

@@ -34,6 +34,7 @@ FEATURES = 36
         score_range=(-320.0, 530.0),
         typical_range=(-2.54, 112.0),
         license="LIVE, University of Texas at Austin: free with the notice in weights/bundled/NOTICE.brisque",
+        gradient="exact; zero on a picture whose gray levels all round to one, as where only blue varies by a step",
         learned=True,
         min_size=32,
         sees=("noise", "blur", "compression", "exposure"),
@@ -54,14 +55,15 @@ FEATURES = 36
         # scores of photographs.
         score_range=(-3.4, 3.9),
         typical_range=(0.876, 0.217),
-        gradient="exact; fades to zero far from all training pictures, as on noise of one 8-bit step",
+        gradient="exact; fades to zero far from all training pictures, as on noise of one 8-bit step, and is zero on a "
+        "picture whose gray levels all round to one",
         license="research use; training data without a stated license (BIQ2021)",
         learned=True,
         commercial=False,
         min_size=32,
         sees=("exposure", "noise"),
-        blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it saw; "
-        "a mirrored picture can score otherwise (0.47 and 0.89 in one case), as the products with neighbors to the "
+        blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it "
+        "saw; a mirrored picture can score otherwise (0.47 and 0.89 in one case), as products with neighbors to the "
         "lower left and lower right are features of their own",
         preprocessing="gray levels as MATLAB's rgb2gray",
         trained_on="the 1,922 dark pictures (mean luma < 70) of BIQ2021's training list with people's scores",

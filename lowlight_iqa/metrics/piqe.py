@@ -32,7 +32,8 @@ NOISY_WIDTH = 0.0002
         typical_range=(14.4, 100.0),
         license="Apache-2.0 (nothing is trained)",
         gradient="exact, of the relaxed rules: the official code's three yes-or-no decisions on a block turn over a "
-        "narrow width, beyond which all but the blocks' variance is nearly constant",
+        "narrow width, beyond which all but the blocks' variance is nearly constant; zero on a picture whose gray "
+        "levels all round to one",
         min_size=BLOCK,
         sees=("blocking", "noise", "blur"),
         blind_spots="judges blocks of locally normalized luminance: a noisy dark picture can score as excellent; a "

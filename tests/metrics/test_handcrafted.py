@@ -18,17 +18,36 @@ PINNED = json.loads((GOLDEN / "handcrafted.json").read_text())
 DOUBLE = torch.float64
 
 
-@pytest.mark.parametrize("name", ["niqe", "brisque", "piqe"])
-def test_official_scores(name):
+def official_scores(name):
+    """By picture, what the authors' code gives."""
     table = CALIBRATION / "official.csv"
     if not table.is_file():
         pytest.skip(f"the official pictures are not at {CALIBRATION}; set LOWLIGHT_IQA_CALIBRATION")
     with table.open() as file:
         (official,) = (row for row in csv.DictReader(file) if row.pop("Method") == name and row)
-    scores = create_metric(name)([CALIBRATION / picture for picture in official]).tolist()
-    for score, expected in zip(scores, map(float, official.values()), strict=True):
-        tolerance = {"abs": 0.5} if name == "brisque" else {"rel": 0.005}
-        assert score == pytest.approx(expected, **tolerance)
+    return {picture: float(score) for picture, score in official.items()}
+
+
+FITTED = ("I06.bmp", "I08.bmp", "I19.bmp")  # what the signs of flat regions were found on
+
+
+@pytest.mark.parametrize("name", ["niqe", "brisque", "piqe"])
+def test_official_scores(name):
+    official = official_scores(name)
+    scores = create_metric(name)([CALIBRATION / picture for picture in FITTED]).tolist()
+    for score, picture in zip(scores, FITTED, strict=True):
+        tolerance = {"abs": 0.05} if name == "brisque" else {"rel": 0.0015}
+        assert score == pytest.approx(official[picture], **tolerance)
+
+
+@pytest.mark.parametrize("name", ["niqe", "brisque", "piqe"])
+def test_official_scores_that_took_no_part(name):
+    official = official_scores(name)
+    checks = sorted(set(official) - set(FITTED))
+    assert len(checks) == 2
+    for picture in checks:
+        tolerance = {"abs": 0.15} if name == "brisque" else {"rel": 0.0015}
+        assert create_metric(name)(CALIBRATION / picture).item() == pytest.approx(official[picture], **tolerance)
 
 
 @pytest.mark.parametrize("name", sorted(PINNED))
@@ -167,7 +186,9 @@ def special():
 
 
 FADES = {  # where a card says that the gradient is zero or leads nowhere
-    "brisque-dark": {"1 LSB"},
+    "brisque": {"blue"},
+    "brisque-dark": {"1 LSB", "blue"},
+    "piqe": {"blue"},
     "niqe": {"blue"},
     "colorfulness": {"checker", "step", "star", "gray", "1 LSB", "stars"},
     "entropy": {"checker", "step", "star"},
@@ -176,7 +197,7 @@ FADES = {  # where a card says that the gradient is zero or leads nowhere
 }
 
 
-@pytest.mark.parametrize("name", ["niqe", "brisque", "brisque-dark", "piqe", "exposure", *sorted(FADES)[2:]])
+@pytest.mark.parametrize("name", ["exposure", *sorted(FADES)])
 def test_a_step_improves_every_picture_but_those_that_the_card_names(name):
     metric = create_metric(name)
     stuck = set()
@@ -184,7 +205,7 @@ def test_a_step_improves_every_picture_but_those_that_the_card_names(name):
         leaf = x.clone().requires_grad_()
         before = metric.loss(leaf)
         (found,) = torch.autograd.grad(before, leaf)
-        if found.abs().max() < 1e-12:
+        if found.count_nonzero() == 0:
             stuck.add(picture)
             continue
         steps = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)

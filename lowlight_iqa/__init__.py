@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .card import Card
 from .images import read_image
 from .metric import Assessment, Metric
-from .registry import create_metric, list_metrics
+from .registry import create_metric, list_metrics, register
 from .weights.files import WeightsNotFound
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "evaluate",
     "list_metrics",
     "read_image",
+    "register",
     "score",
 ]
 __version__ = "0.1.0"

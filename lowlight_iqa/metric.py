@@ -118,6 +118,16 @@ class Metric(Frozen, ABC):
         return check_batch(pixels, self.card.min_size, pixels.device)[0]
 
     @property
+    def lower_better(self) -> bool:
+        """Whether a lower score is better: ``card.lower_better``."""
+        return self.card.lower_better
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """The ends of the scale: ``card.score_range``."""
+        return self.card.score_range
+
+    @property
     def device(self) -> torch.device:
         """Where the metric computes."""
         return self._anchor.device

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
+import importlib.metadata
 import pkgutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -16,6 +19,20 @@ from .card import Card
 if TYPE_CHECKING:
     from .metric import AsLoss, Metric
 
+PLUGINS = "lowlight_iqa.metrics"  # the group of entry points that other packages give their metrics in
+
+# What pyiqa's create_metric takes and this one does not, with what takes its place.
+FROM_PYIQA = {
+    "metric_mode": "all metrics here are no-reference, but for those whose card says needs_reference",
+    "loss_reduction": "call metric.loss(img, reduction=...)",
+    "loss_weight": "multiply: weight * metric.loss(img)",
+    "pretrained": "weights=DIR",
+    "pretrained_model_path": "weights=DIR",
+    "test_y_channel": "nothing: the color space is part of the metric",
+    "color_space": "nothing: the color space is part of the metric",
+    "crop_border": "crop the tensor before",
+}
+
 _entries: dict[str, tuple[type[Metric], Card]] = {}
 
 M = TypeVar("M", bound="type[Metric]")
@@ -24,14 +41,25 @@ M = TypeVar("M", bound="type[Metric]")
 def register(*cards: Card) -> Callable[[M], M]:
     """Class decorator: enter the class under the name of each card (several cards are variants of one class).
 
+    It serves this library's metrics and anyone's own, see docs/plugins.md. A cell or script that is run again replaces
+    the class that it defined before.
+
     Raises:
+        TypeError: what is decorated is no ``Metric``.
         ValueError: a name is taken already.
     """
 
     def enter(cls: M) -> M:
+        from .metric import Metric
+
+        if not (isinstance(cls, type) and issubclass(cls, Metric)):
+            raise TypeError(f"register decorates a subclass of lowlight_iqa.Metric, not {cls!r}")
+        if not cls.__module__.startswith(f"{__package__}.metrics."):
+            _import_own()  # their names are taken first, whatever is registered when
         for card in cards:
-            if card.name in _entries:
-                raise ValueError(f"metric {card.name!r} is registered already, by {_entries[card.name][0].__name__}")
+            taken = _entries.get(card.name)
+            if taken and (taken[0].__module__, taken[0].__qualname__) != (cls.__module__, cls.__qualname__):
+                raise ValueError(f"metric {card.name!r} is registered already, by {taken[0].__name__}")
             _entries[card.name] = (cls, card)
         return cls
 
@@ -39,12 +67,36 @@ def register(*cards: Card) -> Callable[[M], M]:
 
 
 def _table() -> dict[str, tuple[type[Metric], Card]]:
+    """Return all metrics: this library's, those of installed packages, and those registered so far."""
+    _import_own()
+    _import_plugins()
+    return _entries
+
+
+def _import_own() -> None:
     """Import every module of ``lowlight_iqa.metrics`` once: a new file there is all a new metric needs."""
     from . import metrics
 
     for module in pkgutil.iter_modules(metrics.__path__):
         importlib.import_module(f"{metrics.__name__}.{module.name}")
-    return _entries
+
+
+@functools.cache
+def _import_plugins() -> None:
+    """Import once what packages name as entry points of ``PLUGINS``; one that fails is a warning, not an end."""
+    for point in importlib.metadata.entry_points(group=PLUGINS):
+        before = dict(_entries)
+        try:
+            point.load()
+        except Exception as error:
+            _entries.clear()
+            _entries.update(before)  # none of a package's metrics rather than some of them
+            package = point.dist.name if point.dist else point.value
+            warnings.warn(
+                f"the metrics of the package {package} cannot be used: {point.value} failed with "
+                f"{type(error).__name__}: {error}; update or uninstall {package}",
+                stacklevel=4,
+            )
 
 
 def list_metrics(*, learned: bool | None = None, commercial: bool | None = None) -> list[str]:
@@ -167,6 +219,8 @@ def create_metric(
 
     cls, card = _entry(name)
     for option in options:
+        if option in FROM_PYIQA and option not in cls.options:
+            raise TypeError(f"create_metric takes no {option!r}; instead: {FROM_PYIQA[option]}; see docs/from-pyiqa.md")
         if option not in cls.options:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(map(repr, cls.options)) or 'none'}")
     place = None if device is None else check_device(device)

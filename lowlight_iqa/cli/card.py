@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..registry import get_card
+from ..registry import get_card, get_class
 from .options import Subparsers
 
 
@@ -18,4 +18,6 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print every fact of a metric."""
     print(get_card(args.name))
+    if get_class(args.name).__module__.startswith("lowlight_iqa."):
+        print("  license of the code: Apache-2.0; the license above is that of weights or parameters")
     return 0

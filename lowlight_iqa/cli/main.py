@@ -21,6 +21,7 @@ COMMANDS = {  # module: its line in --help
     "compare": "compare enhancement methods: tables, figures, a page",
     "list": "list the metrics",
     "card": "print the facts of a metric",
+    "cite": "print the BibTeX of a metric's paper",
     "convert": "make weights of the authors' checkpoints",
     "train": "train a metric",
     "fit": "fit a metric's score to your own ratings",

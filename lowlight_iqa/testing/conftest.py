@@ -1,0 +1,25 @@
+"""Which metrics the promises are tested on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .. import list_metrics
+
+
+def pytest_generate_tests(metafunc: Any) -> None:
+    """Run each promise for each metric named.
+
+    Raises:
+        pytest.UsageError: no such metric, or none named.
+    """
+    if "name" not in metafunc.fixturenames:
+        return
+    names = metafunc.config.getoption("--metric")
+    known = list_metrics()
+    if not names or set(names) - set(known):
+        wanted = ", ".join(map(repr, sorted(set(names) - set(known)))) or "none given"
+        raise pytest.UsageError(f"--metric: {wanted}; there are: {', '.join(known)}")
+    metafunc.parametrize("name", names)

@@ -22,8 +22,8 @@ def main() -> None:
     result = create_metric("leiq").assess(PICTURE)
     fig, axes = plt.subplot_mosaic(
         [["photo", "page"], ["bars", "page"]],
-        figsize=(11, 5.6),
-        width_ratios=(1, 1.9),
+        figsize=(14, 4.9),
+        width_ratios=(1, 2.9),
         height_ratios=(1.9, 1),
         layout="constrained",
     )
@@ -38,12 +38,12 @@ def main() -> None:
     axes["bars"].invert_yaxis()
     axes["bars"].tick_params(labelsize=8, length=0)
     axes["bars"].spines[["top", "right", "left"]].set_visible(False)
-    axes["bars"].set_title("\n".join(textwrap.wrap(result.description, 52)), loc="left", fontsize=8)
+    axes["bars"].set_title("\n".join(textwrap.wrap(result.description, 46)), loc="left", fontsize=8)
 
     axes["page"].imshow(Image.open(ROOT / "docs" / "img" / "compare.png"))
     axes["page"].set_title("lowlight-iqa compare", loc="left", fontsize=11, family="monospace")
     axes["page"].set_axis_off()
-    fig.savefig(ROOT / "docs" / "img" / "first_screen.png", dpi=110)
+    fig.savefig(ROOT / "docs" / "img" / "first_screen.png", dpi=90)
 
 
 if __name__ == "__main__":

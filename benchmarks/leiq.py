@@ -1,4 +1,4 @@
-"""What the card of ``leiq`` states beside its agreement with people: ``python benchmarks/leiq.py --data DATA``.
+"""What the cards of ``leiq`` and ``leiq-robust`` state: ``python benchmarks/leiq.py --data DATA [--metric NAME]``.
 
 DATA holds ``biq2021`` (train.csv, test.csv, images) and ``lol`` (eval15, train; each with low and high). Prints
 Markdown; ``--skip-test`` leaves BIQ2021's test split alone, as while choosing. Each measurement takes a metric and DATA
@@ -32,9 +32,12 @@ from lowlight_iqa.training.degradations import (
     render,
     to_uint8,
 )
+from lowlight_iqa.training.pictures import Album
+from lowlight_iqa.training.ratings import with_luma
 
 LADDER = (1.0, 0.5, 0.2, 0.1, 0.05)
 CROP, MIXTURES = 384, 12
+HELD = 33  # pictures at most that are degraded
 CLEAN_MOS = 0.7  # of the held-out pictures that are degraded
 
 
@@ -42,10 +45,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--metric", default="leiq", choices=("leiq", "leiq-robust"))
     parser.add_argument("--weights", help="another directory of weights than the bundled one")
     parser.add_argument("--skip-test", action="store_true", help="leave the test split alone, as while choosing")
     args = parser.parse_args()
-    metric = lowlight_iqa.create_metric("leiq", weights=args.weights)
+    metric = lowlight_iqa.create_metric(args.metric, weights=args.weights)
     if not isinstance(metric, Leiq):
         raise SystemExit("leiq is not LEIQ's metric")
     print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
@@ -53,14 +57,16 @@ def main() -> None:
         print(lowlight_iqa.evaluate(metric, "biq2021", args.data / "biq2021", progress=True), end="\n\n")
     for measure in (pairs, ladder, heads):
         print(measure(metric, args.data)[1], end="\n\n")
-    print(speed("leiq", sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights))
+    print(speed(args.metric, sorted((args.data / "lol" / "eval15" / "high").iterdir())[0], args.weights))
 
 
 @torch.inference_mode()
 def ladder(metric: Leiq, data: Path) -> tuple[list[float], str]:
     """Falling exposure, 8-bit, on well-exposed test pictures: strictly falling score, of how many; light."""
     test = biq2021.read(data / "biq2021", "test")
-    paths = sorted(item.path for item in test if 90 <= item.mean_luma <= 160 and item.mos >= 0.6)[:100]
+    liked, album = [item for item in test if item.mos >= 0.6], Album(limit=0)
+    lit = [item for item in liked if 90 <= with_luma(item, album).mean_luma <= 160]
+    paths = sorted((item.path for item in lit), key=lambda path: biq2021.plain_name(path.name))[:100]
     falls = {"score": 0, "light": 0, "both": 0}
     means = np.zeros((2, len(LADDER)))
     for path in tqdm(paths, desc="exposures", disable=None):
@@ -85,6 +91,7 @@ def heads(metric: Leiq, data: Path) -> tuple[list[float], str]:
     held = [item for item in biq2021.read(data / "biq2021", "train") if biq2021.held_out(item)]
     clean = [item.path for item in held if item.mos > CLEAN_MOS]
     clean = [path for path in clean if is_typical(lowlight_iqa.read_image(path))]
+    clean = clean[:: max(1, len(clean) // HELD)][:HELD]
     rng = np.random.default_rng(7)
     outputs: list[np.ndarray] = []
     targets: list[list[float]] = []

@@ -175,7 +175,7 @@ class IacaNetwork(nn.Module):
             "SRCC, BIQ2021 test split, 409 dark pictures (mean luma < 70)": "0.895 [0.871, 0.914]",
         },
         weights="iaca.safetensors",
-        sha256="47d85a5b89391c1a211af519be696f6b6cdd51b23e208b1eb49122f15135f258",
+        sha256="fc86c56a73ea59b8be0d150cf5a07e3e09c5e37b5dc9cfd6c3488df8259abdc2",
     )
 )
 class Iaca(Metric):

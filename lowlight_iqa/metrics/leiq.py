@@ -52,10 +52,10 @@ class LeiqNetwork(nn.Module):
             {task: nn.Sequential(nn.Linear(width, hidden), nn.Linear(hidden, 1)) for task in TASKS}
         )
 
-    def statistics(self, x: Tensor, frozen: int = 0) -> Tensor:
+    def statistics(self, x: Tensor, frozen: int = 0, half: bool = False) -> Tensor:
         """Mean and deviation of every channel of every stage, (N, F), of pictures (N, 3, H, W) in [0, 1]."""
         pooled = []
-        for stage in self.trunk(x, frozen):
+        for stage in self.trunk(x, frozen, half):
             flat = stage.flatten(2).to(self.center.dtype)  # (N, C, h w)
             mean = flat.mean(2)
             variance = (flat - mean[..., None]).square().mean(2)
@@ -87,9 +87,10 @@ class LeiqNetwork(nn.Module):
     def _heads(self) -> list[nn.Sequential]:
         return [cast(nn.Sequential, self.heads[task]) for task in TASKS]
 
-    def forward(self, x: Tensor, frozen: int = 0, dropout: float = 0.0) -> dict[str, Tensor]:
-        """Raw outputs (N,) of each task, on no particular scale; ``frozen`` and ``dropout`` are for training."""
-        features = F.dropout((self.statistics(x, frozen) - self.center) / self.scale, dropout, dropout > 0)
+    def forward(self, x: Tensor, frozen: int = 0, dropout: float = 0.0, half: bool = False) -> dict[str, Tensor]:
+        """Raw outputs (N,) of each task, on no particular scale; all but ``x`` is for training."""
+        features = (self.statistics(x, frozen, half) - self.center) / self.scale
+        features = F.dropout(features, dropout, dropout > 0)
         return {task: head(features)[:, 0] for task, head in self.heads.items()}
 
 
@@ -125,16 +126,25 @@ class LeiqNetwork(nn.Module):
             "noise 0.95, exposure 0.87, nature 0.90, content_recovery 0.89",
         },
         weights="leiq.safetensors",
-        sha256="674af461b326563510bb940bd35c6cf03fde18d3fac9a31a1aa69590c9544cac",
+        sha256="5f023391c5fd9fd35bfc17a57e38bed1de98bb961a08f3a2e87397fd45edfbf5",
     )
 )
 class Leiq(Metric):
     """Score on MLE's 0..10 and six attributes on 1..5 (5: nothing lost) for pictures taken or enhanced in low light."""
 
-    def __init__(self, card: Card, network: LeiqNetwork, mappings: Mapping[str, list[float]]) -> None:
-        """Build it around a network; ``mappings`` are the parameters of ``logistic`` by task."""
+    def __init__(
+        self, card: Card, network: LeiqNetwork, mappings: Mapping[str, list[float]], view: int = SHORT_SIDE
+    ) -> None:
+        """Build it around a network.
+
+        Args:
+            card: its card.
+            network: trunk and heads.
+            mappings: the parameters of ``logistic`` by task.
+            view: the shorter side that it looks at; larger pictures are reduced to it.
+        """
         super().__init__(card)
-        self.network, self.mappings = network, dict(mappings)
+        self.network, self.mappings, self.view = network, dict(mappings), view
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -146,16 +156,18 @@ class Leiq(Metric):
         curves = loaded.config.part("mappings")
         with torch.device("meta"):  # shapes are compared before any memory is taken
             network = LeiqNetwork(trunk, hidden)
-        metric = cls(loaded.card, network, {task: curves.curve(task) for task in TASKS})
+        view = loaded.config.whole("view", 32, 4096) if "view" in loaded.config else SHORT_SIDE
+        metric = cls(loaded.card, network, {task: curves.curve(task) for task in TASKS}, view)
         load_strictly(metric, loaded.tensors, assign=True)
         return metric
 
     def weight_config(self) -> dict[str, Any]:
-        """Architecture and mappings."""
-        return {"trunk": self.network.trunk.name, "hidden": self.network.hidden, "mappings": self.mappings}
+        """Architecture, mappings and view."""
+        trunk = self.network.trunk.name
+        return {"trunk": trunk, "hidden": self.network.hidden, "mappings": self.mappings, "view": self.view}
 
     def _mapped(self, x: Tensor) -> dict[str, Tensor]:
-        raw = self.network(reduce(x.to(self.network.center.dtype), SHORT_SIDE))
+        raw = self.network(reduce(x.to(self.network.center.dtype), self.view))
         return {task: logistic(raw[task], self.mappings[task]) for task in TASKS}
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -173,7 +185,7 @@ class Leiq(Metric):
         Each head is linear in the trunk's pooled means and deviations, and these are means over the places of a stage.
         So an output is the mean of its map exactly: ``logistic(map.mean(), metric.mappings["mos"])`` is the score.
         """
-        raw = self.network.maps(reduce(x.to(self.network.center.dtype), SHORT_SIDE))
+        raw = self.network.maps(reduce(x.to(self.network.center.dtype), self.view))
         spread_out = spread(raw, x.shape[2:])
         return {"score" if task == "mos" else task: spread_out[:, index] for index, task in enumerate(TASKS)}
 

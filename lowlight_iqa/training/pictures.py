@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from ..backbones import CompactTrunk, load_imagenet
@@ -66,18 +68,20 @@ class Album:
 
     Args:
         limit: bytes to cache; pictures beyond it are decoded each time.
+        side: the shorter side is at most this.
     """
 
-    def __init__(self, limit: int = 4 << 30) -> None:
+    def __init__(self, limit: int = 4 << 30, side: int = SHORT_SIDE) -> None:
+        self._side = side
         self._cached: dict[Path, np.ndarray] = {}
         self._free = limit
 
     def __call__(self, path: Path) -> np.ndarray:
-        """Return a picture (H, W, 3), the shorter side at most ``SHORT_SIDE``."""
+        """Return a picture (H, W, 3), the shorter side at most ``side``."""
         if path in self._cached:
             return self._cached[path]
 
-        picture = to_uint8(reduce(read_image(path)[None], SHORT_SIDE)[0])
+        picture = to_uint8(reduce(read_image(path)[None], self._side)[0])
         if picture.nbytes <= self._free:
             self._cached[path] = picture
             self._free -= picture.nbytes
@@ -99,6 +103,30 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
     top, left = (int(rng.integers(0, max(0, side - size) + 1)) for side in (height, width))
     cut = picture[top : top + size, left : left + size]
     return cut[:, ::-1] if rng.random() < 0.5 else cut
+
+
+def random_view(
+    picture: np.ndarray, size: int, rng: np.random.Generator, *, wider: float = 0.0, recoded: float = 0.0
+) -> np.ndarray:
+    """Return a random crop that may also be reduced or saved as a JPEG, both so little that its quality stays.
+
+    Args:
+        picture: (H, W, 3) bytes.
+        size: side of the crop.
+        rng: draws.
+        wider: share of the crops that are cut wider, up to the whole picture, and reduced to ``size``.
+        recoded: share of the crops that are saved as a JPEG of quality 85 to 97 and read again.
+    """
+    largest = min(picture.shape[:2])
+    side = int(rng.integers(size, largest + 1)) if rng.random() < wider and largest > size else size
+    crop = np.ascontiguousarray(random_crop(picture, side, rng))
+    if side > size:
+        crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR))  # antialiased
+    if rng.random() < recoded:
+        buffer = io.BytesIO()
+        Image.fromarray(crop).save(buffer, "JPEG", quality=int(rng.integers(85, 98)))
+        crop = np.asarray(Image.open(buffer))
+    return crop
 
 
 def agreement(scores: np.ndarray, rated: Sequence[Rated]) -> dict[str, float]:

@@ -106,3 +106,13 @@ def test_bundled_weights_are_small():
     from lowlight_iqa.weights.files import BUNDLED
 
     assert (BUNDLED / "leiq.safetensors").stat().st_size < 16e6
+
+
+@pytest.mark.parametrize("name", ["leiq", "leiq-robust"])
+def test_noise_scores_below_a_photograph_at_a_tenth_of_its_exposure(name):
+    metric = lowlight_iqa.create_metric(name)
+    generator = torch.Generator().manual_seed(3)
+    noise = [metric(torch.rand(1, 3, side, side, generator=generator)).item() for side in (128, 384)]
+    for sample in ("astronaut", "coffee", "rocket"):
+        dark = render(lowlight_iqa.read_image(f"samples/{sample}.jpg"), Degradation(exposure=-3.32))
+        assert max(noise) < metric(dark[None]).item()

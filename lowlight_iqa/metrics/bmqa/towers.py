@@ -140,8 +140,8 @@ class TimmTower(nn.Module):
         cfg: Any = self.trunk.pretrained_cfg
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(cfg["mean"], device="cpu")[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(cfg["std"], device="cpu")[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(cfg["mean"])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(cfg["std"])[:, None, None], persistent=False)
 
     def train(self, mode: bool = True) -> TimmTower:
         """Stay in evaluation mode where every parameter is frozen: batch norms then keep the statistics they have."""

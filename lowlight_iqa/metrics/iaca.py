@@ -157,7 +157,7 @@ class IacaNetwork(nn.Module):
         "and layer norm instead of ResNeXt-101 and batch norm",
         lower_better=False,
         score_range=(0.0, 1.0),
-        typical_range=(0.811, 0.201),
+        typical_range=(0.81, 0.206),
         license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0; notice in "
         "weights/bundled/NOTICE.iaca",
         learned=True,

@@ -87,7 +87,7 @@ def checked_config(facts: Facts) -> Config:
         source=f"{_SOURCE}; trunk EfficientNet-Lite, narrower, docs/bmqa.md",
         lower_better=False,
         score_range=(0.0, 1.0),
-        typical_range=(0.824, 0.181),
+        typical_range=(0.827, 0.18),
         license="research use; training data without a stated license (BIQ2021, MLE); trunk Apache-2.0; notice in "
         "weights/bundled/NOTICE.bmqa",
         gradient=_GRADIENT,
@@ -105,6 +105,10 @@ def checked_config(facts: Facts) -> Config:
             "PLCC (raw), BIQ2021 test split, 2000 pictures": "0.885 [0.873, 0.897]",
             "SRCC, BIQ2021 test split, 409 dark pictures (mean luma < 70)": "0.914 [0.895, 0.929]",
             "LOL, dark picture below its normal-light one": "37 of 37 pairs",
+            "right words and BLEU-4, top-5 accuracy, captions of 277 held-out pictures": "brightness 0.98, "
+            "contrast 0.92, noise 1.00, exposure 0.91, appearance 0.90; 77.2, 100.0",
+            "words that follow a change, 100 held-out pictures": "darker 0.98, brighter 1.00 (exposure: 0.90), "
+            "noise 1.00, less color 0.99",
             "SRCC from MLE's descriptions alone, held-out scenes": "0.54",
         },
         weights="bmqa.safetensors",

@@ -138,10 +138,9 @@ class LeiqNetwork(nn.Module):
         "weights/bundled/NOTICE.leiq-robust",
         learned=True,
         commercial=False,
-        sees=("exposure", "noise"),
         preprocessing="shorter side reduced to 320 where it is larger, bilinear, antialiased",
-        blind_spots="as leiq, which agrees more with people; noise finer than its view; uniform noise scores "
-        "above dark photographs",
+        blind_spots="as leiq, which agrees more with people; mild noise hardly lowers its score; below a tenth "
+        "of the exposure darker is no longer worse; uniform noise scores above dark photographs",
         datasets=("BIQ2021", "LOL"),
         base_model="timm/tf_efficientnet_lite2.in1k",
         trained_on="9,054 pictures of BIQ2021's training list with people's scores (MOS), each changed by up to 4/255 "

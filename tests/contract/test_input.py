@@ -106,8 +106,16 @@ def test_a_picture_in_every_form(name, tmp_path):
     Image.fromarray(array).save(path)
     tensor = read_image(path)
     reference = reference_of(name, tensor)
-    expected = metric(tensor, **reference)
-    for form in (path, str(path), Image.open(path), array, tensor[None], [path], [array, tensor]):
-        count = len(form) if isinstance(form, list) else 1
-        given = {key: [value] * count for key, value in reference.items()}
-        assert torch.allclose(metric(form, **given), expected.expand(count), rtol=0, atol=1e-6 * span(name))
+    decoded = metric(metric.preprocess(tensor), **reference)  # as files, PIL images and arrays come
+    given = metric(tensor, **reference)  # tensors are scored as they are
+    for form, expected in [
+        (path, [decoded]),
+        (str(path), [decoded]),
+        (Image.open(path), [decoded]),
+        (array, [decoded]),
+        (tensor[None], [given]),
+        ([path], [decoded]),
+        ([array, tensor], [decoded, given]),
+    ]:
+        references = {key: [value] * len(expected) for key, value in reference.items()}
+        assert torch.allclose(metric(form, **references), torch.cat(expected), rtol=0, atol=1e-6 * span(name))

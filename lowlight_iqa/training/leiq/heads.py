@@ -75,6 +75,7 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
 @torch.no_grad()
 def refit_attributes(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
     """Fit the heads of the attributes to a trunk that has changed since, by ridge regression."""
+    torch.manual_seed(recipe.seed)  # a resumed run has drawn other numbers before
     set_attributes(network, of_degraded(network, material.groups), material.groups, recipe)
 
 

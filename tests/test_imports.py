@@ -24,7 +24,7 @@ ORDER = [  # from the ground up; a room imports from its own row and from those 
     {"data", "weights"},
     {"metric"},
     {"registry"},
-    {"metrics"},
+    {"metrics", "citations"},
     {"scoring", "explanation"},
     {"evaluation"},
     {"comparison", "torchmetrics", "export", "testing"},

@@ -128,7 +128,7 @@ def test_the_best_epoch_is_kept_and_the_last_one_told(data, tmp_path):
     # the weights that were written are those of that epoch
     metric = create_metric("leiq-b16", weights=tmp_path / "leiq-b16")
     checking = divide(mle.read(data), "scene", 0)[1]
-    found = leiq_authors.Validation(checking)(metric)
+    found = leiq_authors.Validation(checking)(metric.network)
     assert found["mos_srcc"] == pytest.approx(srcc[best], abs=1e-4)
     assert found["mos_plcc"] == pytest.approx(plcc[best], abs=1e-4)
 
@@ -270,7 +270,7 @@ def test_the_schedule_is_the_authors():
 
 
 PROGRAM = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
 
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
@@ -280,9 +280,7 @@ from lowlight_iqa import backbones
 torch.set_num_threads(1)
 backbones.siglip_tower = here.tiny_tower
 data, out = map(Path, sys.argv[2:])
-torch.save(here.first_gradients(data, out), out / f"{torch.distributed.get_rank()}.pt")
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
+torch.save(here.first_gradients(data, out), out / f"{os.environ['RANK']}.pt")
 """
 
 

@@ -20,6 +20,13 @@ from torch import Tensor
 from .color import luma, working
 from .rows import budget, in_rows
 
+
+def is_exporting() -> bool:
+    """Tell whether torch.export is tracing; older versions of torch cannot say so."""
+    ask = getattr(torch.compiler, "is_exporting", None)
+    return ask is not None and bool(ask())
+
+
 Padding = Literal["replicate", "zero"]
 
 ALPHA_MIN, ALPHA_MAX = 0.2, 10.0  # the range that the official codes search
@@ -227,7 +234,7 @@ def _solve(ratio: Tensor) -> tuple[Tensor, Tensor]:
     table = _grid if torch.compiler.is_compiling() else _cached_grid
     grid, log_ratio = table(ratio.device, ratio.dtype)
     target = ratio.clamp_min(1e-300 if ratio.dtype == torch.float64 else 1e-30).log()
-    exporting = torch.compiler.is_exporting()  # ONNX has no search
+    exporting = is_exporting()  # ONNX has no search
     above = (log_ratio < target[..., None]).long().sum(-1) if exporting else torch.searchsorted(log_ratio, target)
     above = above.clamp(1, len(grid) - 1)
     low, high = grid[above - 1], grid[above]
@@ -275,7 +282,7 @@ def solve_shape(ratio: Tensor) -> Tensor:
 
 def lgamma(x: Tensor) -> Tensor:
     """Logarithm of the gamma function of positive numbers; ONNX has none, so Stirling's series is exported."""
-    if not torch.compiler.is_exporting():
+    if not is_exporting():
         return torch.lgamma(x)
     product = x
     for k in range(1, 8):  # lgamma(x) = lgamma(x + 8) - log(x (x + 1) ... (x + 7))
@@ -288,7 +295,7 @@ def lgamma(x: Tensor) -> Tensor:
 
 def digamma(x: Tensor) -> Tensor:
     """Derivative of ``lgamma``, likewise."""
-    if not torch.compiler.is_exporting():
+    if not is_exporting():
         return torch.digamma(x)
     sums = 1 / x
     for k in range(1, 8):

@@ -1,0 +1,39 @@
+"""One way from a picture to a metric: the metric, the command line's pipeline and evaluate agree to the bit."""
+
+import pytest
+from PIL import Image
+from support.contract import every_metric, make, photo, side
+
+import lowlight_iqa
+from lowlight_iqa.registry import get_card
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory):
+    """A list of four rated pictures and their paths."""
+    folder = tmp_path_factory.mktemp("rated")
+    paths = []
+    for index, exposure in enumerate((1.0, 0.7, 0.5, 0.3)):
+        paths.append(folder / f"{index}.png")
+        pixels = (photo(192) * exposure * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(paths[-1])
+    rows = [f"{path.name},{4 - index}" for index, path in enumerate(paths)]
+    (folder / "list.csv").write_text("\n".join(["image,mos", *rows]))
+    return folder / "list.csv", paths
+
+
+@every_metric
+def test_a_path_the_pipeline_and_evaluate_give_the_same_score(name, rated, tmp_path):
+    if get_card(name).needs_reference:
+        pytest.skip("evaluate has no references to give")
+    if side(name) > 192:
+        pytest.skip("its smallest picture is larger than these")
+    table, paths = rated
+    metric = make(name)
+    single = [metric(path).item() for path in paths]
+    records = list(lowlight_iqa.score(paths, [metric], workers=1, batch=1))
+    found = lowlight_iqa.evaluate(metric, "csv", table, cache=tmp_path, draws=2)
+    # A mean of models differs in the last bit of float32; why is not known yet.
+    expected = pytest.approx(single, rel=1e-6) if name == "leiq-ensemble" else single
+    assert [record.results[name].score for record in records] == expected
+    assert found.scores.tolist() == expected

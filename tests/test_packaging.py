@@ -45,4 +45,5 @@ def test_direct_dependencies_are_few():
         needed = importlib.metadata.requires("lowlight_iqa") or []
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("the package is not installed: pip install .")
-    assert len([need for need in needed if "extra ==" not in need]) <= 8
+    # Pillow and tqdm come with the other eight; they are named because the code imports them.
+    assert len([need for need in needed if "extra ==" not in need]) <= 10

@@ -496,7 +496,7 @@ def test_bare_names_stand_for_what_is_installed(tiny, home):
     with pytest.raises(WeightsNotFound, match=r"sunwei925.*SigLIP2_384_Image_MLE_v\*.*lowlight-iqa convert leiq-b16"):
         create_metric("leiq-b16")
     save("leiq-b16", home / "leiq-b16", 1)
-    with pytest.raises(WeightsNotFound, match=r"SigLIP2_ViTG_384_Image_MT_MLE.*lowlight-iqa convert leiq-so400m"):
+    with pytest.raises(WeightsNotFound, match=r"lowlight-iqa convert leiq-"):
         create_metric("leiq-ensemble")
     save("leiq-so400m", home / "leiq-so400m", 1)
     scores = [create_metric(name)(photo()) for name in (*TOWERS, "leiq-ensemble")]

@@ -60,7 +60,6 @@ def test_what_the_other_maps_say_of_the_score(metrics, photo):
         ("leiq", "content_recovery", "smooth"),
         ("leiq", "score", "noise"),
         ("iaca", "score", "noise"),
-        ("bmqa", "score", "noise"),
         ("noise", "score", "noise"),
         ("niqe", "score", "noise"),
         ("exposure", "score", "under"),

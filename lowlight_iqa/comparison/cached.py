@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..metric import Assessment
 from ..registry import create_metric
-from ..scoring.cache import fingerprint
+from ..scoring import cache as scoring_cache
 from ..scoring.pipeline import score
 from ..scoring.sources import Source
 from . import full_reference
@@ -50,9 +49,8 @@ class Cache:
 
 
 def cache_folder(cache: str | Path | None) -> Path:
-    """Return where entries are kept: the caller's folder, $LOWLIGHT_IQA_CACHE or ~/.cache/lowlight_iqa."""
-    root = cache or os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa"
-    return Path(root) / "compare"
+    """Return where entries are kept: in the folder of all caches."""
+    return scoring_cache.cache_folder(cache) / "compare"
 
 
 def score_cached(
@@ -77,7 +75,7 @@ def score_cached(
         options: of ``lowlight_iqa.score``.
     """
     made = [create_metric(name, device=device) for name in metrics]
-    caches = {m.card.name: Cache(folder / f"{m.card.name}-{fingerprint(m)[:16]}.jsonl") for m in made}
+    caches = {m.card.name: Cache(folder / f"{m.card.name}-{scoring_cache.fingerprint(m)[:16]}.jsonl") for m in made}
     keys = [_key([file]) for file in pictures]
     if references is not None:
         keys = [_key(pair) for pair in zip(pictures, references, strict=True)]

@@ -84,6 +84,12 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def unranked_mean(comparison: Comparison, label: str, measure: str) -> str:
+    """Write the mean of the input or the reference; nothing where it has no score."""
+    score = comparison.score_of(label, measure)
+    return "" if score is None else number(float(score.mean()), decimals(comparison, measure))
+
+
 def latex(comparison: Comparison) -> str:
     """Return a booktabs table: best bold, second underlined, mean and deviation, letters of the groups."""
     names = ordered_measures(comparison)
@@ -96,10 +102,6 @@ def latex(comparison: Comparison) -> str:
         if math.isfinite(found.deviation[method]):
             text += rf" {{\scriptsize$\pm$ {number(found.deviation[method], places)}}}"
         return text + (rf"\,$^{{\mathrm{{{found.letters[method]}}}}}$" if tested(comparison) else "")
-
-    def beside(label: str, measure: str) -> str:
-        score = comparison.score_of(label, measure)
-        return "" if score is None else number(float(score.mean()), decimals(comparison, measure))
 
     kinds = [comparison.measures[name].needs for name in names]
     spans = [(kind, kinds.count(kind)) for kind in dict.fromkeys(kinds)]
@@ -114,7 +116,8 @@ def latex(comparison: Comparison) -> str:
     for index, method in enumerate(comparison.methods):
         rows.append([escape_tex(method), *(cell(name, index) for name in names)])
     unranked = [
-        [rf"\textit{{{escape_tex(label)}}}", *(beside(label, name) for name in names)] for label in comparison.beside
+        [rf"\textit{{{escape_tex(label)}}}", *(unranked_mean(comparison, label, name) for name in names)]
+        for label in comparison.beside
     ]
     body = [" & ".join(row) + r" \\" for row in rows]
     if unranked:
@@ -152,10 +155,6 @@ def markdown(comparison: Comparison) -> str:
             text += f" ± {number(found.deviation[method], places)}"
         return text + (f" {found.letters[method]}" if tested(comparison) else "")
 
-    def beside(label: str, measure: str) -> str:
-        score = comparison.score_of(label, measure)
-        return "" if score is None else number(float(score.mean()), decimals(comparison, measure))
-
     head = ["method"]
     for name in names:
         measure = comparison.measures[name]
@@ -165,7 +164,7 @@ def markdown(comparison: Comparison) -> str:
     for index, method in enumerate(comparison.methods):
         rows.append([escape_markdown(method), *(cell(name, index) for name in names)])
     for label in comparison.beside:
-        rows.append([f"*{label}*", *(beside(label, name) for name in names)])
+        rows.append([f"*{label}*", *(unranked_mean(comparison, label, name) for name in names)])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\n{caption(comparison)}\n"
 

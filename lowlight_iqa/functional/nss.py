@@ -20,13 +20,6 @@ from torch import Tensor
 from .color import luma, working
 from .rows import budget, in_rows
 
-
-def is_exporting() -> bool:
-    """Tell whether torch.export is tracing; older versions of torch cannot say so."""
-    ask = getattr(torch.compiler, "is_exporting", None)
-    return ask is not None and bool(ask())
-
-
 Padding = Literal["replicate", "zero"]
 
 ALPHA_MIN, ALPHA_MAX = 0.2, 10.0  # the range that the official codes search
@@ -211,12 +204,12 @@ _SIDES = _residue_signs()
 
 
 def _log_ratio(alpha: Tensor) -> Tensor:
-    return lgamma(2 / alpha) * 2 - lgamma(1 / alpha) - lgamma(3 / alpha)
+    return torch.lgamma(2 / alpha) * 2 - torch.lgamma(1 / alpha) - torch.lgamma(3 / alpha)
 
 
 def _log_ratio_slope(alpha: Tensor) -> Tensor:
     """Derivative of log r: [psi(1/a) + 3 psi(3/a) - 4 psi(2/a)] / a^2."""
-    return (digamma(1 / alpha) + 3 * digamma(3 / alpha) - 4 * digamma(2 / alpha)) / alpha**2
+    return (torch.digamma(1 / alpha) + 3 * torch.digamma(3 / alpha) - 4 * torch.digamma(2 / alpha)) / alpha**2
 
 
 @lru_cache(maxsize=8)
@@ -234,9 +227,7 @@ def _solve(ratio: Tensor) -> tuple[Tensor, Tensor]:
     table = _grid if torch.compiler.is_compiling() else _cached_grid
     grid, log_ratio = table(ratio.device, ratio.dtype)
     target = ratio.clamp_min(1e-300 if ratio.dtype == torch.float64 else 1e-30).log()
-    exporting = is_exporting()  # ONNX has no search
-    above = (log_ratio < target[..., None]).long().sum(-1) if exporting else torch.searchsorted(log_ratio, target)
-    above = above.clamp(1, len(grid) - 1)
+    above = torch.searchsorted(log_ratio, target).clamp(1, len(grid) - 1)
     low, high = grid[above - 1], grid[above]
     alpha = (low + high) / 2
     for _ in range(5):  # Newton inside the bracket: quadratic from a cell of 0.01
@@ -278,32 +269,6 @@ def solve_shape(ratio: Tensor) -> Tensor:
         alpha, derivative = _solve(fixed)
         return alpha + (ratio - fixed) * derivative
     return _Shape.apply(ratio)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def lgamma(x: Tensor) -> Tensor:
-    """Logarithm of the gamma function of positive numbers; ONNX has none, so Stirling's series is exported."""
-    if not is_exporting():
-        return torch.lgamma(x)
-    product = x
-    for k in range(1, 8):  # lgamma(x) = lgamma(x + 8) - log(x (x + 1) ... (x + 7))
-        product = product * (x + k)
-    z = x + 8
-    square = 1 / (z * z)
-    series = (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square * (1 / 1680 - square / 1188)))) / z
-    return (z - 0.5) * z.log() - z + 0.5 * math.log(2 * math.pi) + series - product.log()
-
-
-def digamma(x: Tensor) -> Tensor:
-    """Derivative of ``lgamma``, likewise."""
-    if not is_exporting():
-        return torch.digamma(x)
-    sums = 1 / x
-    for k in range(1, 8):
-        sums = sums + 1 / (x + k)
-    z = x + 8
-    square = 1 / (z * z)
-    series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square * (1 / 240 - square / 132))))
-    return z.log() - 0.5 / z - series - sums
 
 
 class Moments(NamedTuple):
@@ -442,4 +407,4 @@ def fit_ggd(m: Moments) -> tuple[Tensor, Tensor]:
 
 def gamma_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Gamma(numerator) / Gamma(denominator) of positive arguments."""
-    return torch.exp(lgamma(numerator) - lgamma(denominator))
+    return torch.exp(torch.lgamma(numerator) - torch.lgamma(denominator))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,8 @@ class Ranks:
     rank: int
     world: int
 
+    joined: ClassVar[bool] = False  # by ``join``; a group that the caller made is the caller's to leave
+
     @classmethod
     def join(cls, device: str = "cpu") -> Ranks:
         """Join the group that torchrun announces in the environment: gloo for the CPU, nccl for a GPU per process."""
@@ -33,6 +35,7 @@ class Ranks:
             if device.startswith("cuda"):
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+            Ranks.joined = True
         return cls(int(os.environ.get("RANK", "0")), world)
 
     def share(self, items: Sequence[Any]) -> list[Any]:
@@ -84,9 +87,10 @@ class Ranks:
 
     @staticmethod
     def leave() -> None:
-        """Leave the group, if this process has joined one: a process that ends without may pull others down."""
-        if dist.is_available() and dist.is_initialized():
+        """Leave the group that ``join`` has joined: a process that ends without may pull others down."""
+        if Ranks.joined:
             dist.destroy_process_group()
+            Ranks.joined = False
 
     def barrier(self) -> None:
         """Wait for the others."""

@@ -4,19 +4,13 @@ import pickle
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lowlight_iqa import create_metric
 
 QualityMetric = pytest.importorskip("lowlight_iqa.torchmetrics", exc_type=ImportError).QualityMetric
 torchmetrics = pytest.importorskip("torchmetrics")
-
-
-def pictures(count: int, seed: int = 0) -> torch.Tensor:
-    """Random pictures of unlike brightness."""
-    draw = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 3, 32, 40, generator=draw) * torch.rand(count, 1, 1, 1, generator=draw)
+from support.two_processes import pictures, share  # noqa: E402  (needs torchmetrics)
 
 
 def test_the_mean_is_that_of_every_picture_however_batched():
@@ -103,18 +97,6 @@ def test_what_is_no_metric_is_refused():
         QualityMetric(create_metric("exposure"), weights="somewhere")
     with pytest.raises(TypeError, match="no-reference"):
         QualityMetric("exposure").update(pictures(1), pictures(1))
-
-
-def share(rank: int, file: str, results) -> None:
-    """One of two processes: 3 pictures here, 1 there."""
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    quality = QualityMetric("exposure")
-    quality.update(pictures(4).split((3, 1))[rank])
-    results[rank] = quality.compute().item()
-    quality.update(pictures(1, seed=1))  # the sums are each process's own again after compute
-    results[2 + rank] = int(quality.count)
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ MAY_VANISH = ("colorfulness", "loe", "loe-lime")
 ALIVE = {  # the share of samples that must have a gradient, where it is less than a third
     "loe": 1e-4,  # the maxima of neighborhoods alone are read
     "loe-lime": 1e-4,
+    "niqe": 0.29,  # 0.299 on the half black picture
 }
 
 
@@ -36,7 +37,7 @@ def test_the_gradient_is_finite_and_alive(name, picture):
     assert found.shape == x.shape
     assert found.isfinite().all()
     if picture in CHANGING and (name not in MAY_VANISH or picture == "photo"):
-        assert found.count_nonzero() >= ALIVE.get(name, 0.25) * x.numel()
+        assert found.count_nonzero() >= ALIVE.get(name, 0.3) * x.numel()
     assert torch.equal(found, gradient(name, x))
 
 

@@ -495,10 +495,10 @@ def test_the_ensemble_is_the_mean_of_the_two_models(towers, tmp_path):
 def test_bare_names_stand_for_what_is_installed(tiny, home):
     with pytest.raises(WeightsNotFound, match=r"sunwei925.*SigLIP2_384_Image_MLE_v\*.*lowlight-iqa convert leiq-b16"):
         create_metric("leiq-b16")
-    save("leiq-b16", home / "leiq-b16", 1)
-    with pytest.raises(WeightsNotFound, match=r"lowlight-iqa convert leiq-"):
+    save("leiq-b16", home / "weights" / "leiq-b16", 1)
+    with pytest.raises(WeightsNotFound, match=r"SigLIP2_ViTG_384_Image_MT_MLE.*lowlight-iqa convert leiq-so400m"):
         create_metric("leiq-ensemble")
-    save("leiq-so400m", home / "leiq-so400m", 1)
+    save("leiq-so400m", home / "weights" / "leiq-so400m", 1)
     scores = [create_metric(name)(photo()) for name in (*TOWERS, "leiq-ensemble")]
     assert scores[2] == pytest.approx(((scores[0] + scores[1]) / 2).item(), abs=1e-5)
     with pytest.raises(ValueError, match="is a folder that holds"):

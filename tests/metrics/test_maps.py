@@ -60,12 +60,15 @@ def test_what_the_other_maps_say_of_the_score(metrics, photo):
         ("leiq", "content_recovery", "smooth"),
         ("leiq", "score", "noise"),
         ("iaca", "score", "noise"),
+        ("bmqa", "score", "noise"),
         ("noise", "score", "noise"),
         ("niqe", "score", "noise"),
         ("exposure", "score", "under"),
     ],
 )
-def test_the_degraded_half_is_the_worse_one(metrics, photo, name, attribute, kind):
+def test_the_degraded_half_is_the_worse_one(metrics, photo, name, attribute, kind, request):
+    if (name, request.node.callspec.params["photo"]) == ("bmqa", "rocket"):
+        request.applymarker(pytest.mark.xfail(reason="bmqa's map misses the noise in this dark sky", strict=True))
     normal = torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
     whole = render(photo, RAMPS[kind][4], normal)
     half = photo.shape[2] // 2

@@ -94,6 +94,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(name):
     assert difference(gradients(parts), gradients(whole)) < 1e-2
 
 
+@pytest.mark.slow
 @every_learned_metric
 def test_torch_compile_changes_nothing(name):
     """The graph is captured for forward and backward; generating code for it is the compiler's matter."""
@@ -110,6 +111,7 @@ def test_torch_compile_changes_nothing(name):
     assert torch.cosine_similarity(found[0][1].flatten(), found[1][1].flatten(), dim=0) > 0.999
 
 
+@pytest.mark.slow
 @every_learned_metric
 def test_memory_does_not_grow_over_200_steps(name):
     network, x = Enhancer(), dark(1, 32)
@@ -143,6 +145,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_ddp_gives_the_gradient_of_the_whole_batch(tmp_path):
     script = tmp_path / "ddp.py"
     script.write_text(DDP)

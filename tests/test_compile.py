@@ -6,8 +6,8 @@ from support import ROOT
 
 from lowlight_iqa import create_metric, read_image
 
-QUICK = ("brisque", "colorfulness", "contrast", "entropy", "exposure", "noise", "piqe")
-SLOW = ("iaca", "leiq", "loe", "niqe")
+QUICK = ("colorfulness", "contrast", "entropy", "exposure", "noise", "piqe")
+SLOW = ("brisque", "iaca", "leiq", "loe", "niqe")
 
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])

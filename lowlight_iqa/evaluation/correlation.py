@@ -6,13 +6,14 @@ Every figure is signed and taken over all pictures; a NaN score is an error, nev
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..functional.logistic import Vector, checked_pair, fit_logistic, logistic
 
+T = TypeVar("T", float, Vector)
 Places: TypeAlias = NDArray[np.int64]
 MAX_DRAWS = 100_000  # resamples of an interval
 
@@ -48,15 +49,15 @@ def plcc_logistic(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def interval(
-    figure: Callable[[Vector, Vector], float],
+    figure: Callable[[Vector, Vector], T],
     scores: ArrayLike,
     labels: ArrayLike,
     *,
     groups: Sequence[Hashable] | None = None,
     draws: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:
-    """95 % bootstrap interval of a figure: percentiles 2.5 and 97.5 over ``draws`` resamples of the pictures.
+) -> tuple[T, T]:
+    """Return the 95 % bootstrap interval of a figure, or of a vector of them, over ``draws`` resamples of the pictures.
 
     With ``groups``, the scene of each picture, whole scenes are resampled: pictures of one scene are not independent.
 
@@ -70,17 +71,15 @@ def interval(
     if len(members) < 3:
         raise ValueError(f"{len(members)} scenes are too few to resample; leave groups out")
 
-    def of_scenes(chosen: Places) -> float:
+    def of_scenes(chosen: Places) -> T:
         places = np.concatenate([members[scene] for scene in chosen])
         return figure(s[places], y[places])
 
     return bootstrap(of_scenes, len(members), draws=draws, seed=seed)
 
 
-def bootstrap(
-    statistic: Callable[[Places], float], count: int, *, draws: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentiles 2.5 and 97.5 of a statistic of ``count`` places that are drawn with replacement.
+def bootstrap(statistic: Callable[[Places], T], count: int, *, draws: int = 1000, seed: int = 0) -> tuple[T, T]:
+    """Return percentiles 2.5 and 97.5 of a statistic, or a vector of them, of ``count`` places drawn with replacement.
 
     Raises:
         ValueError: a number of draws that cannot be made.
@@ -88,8 +87,9 @@ def bootstrap(
     if not 1 <= draws <= MAX_DRAWS:
         raise ValueError(f"intervals of {draws} draws cannot be made; give 1 to {MAX_DRAWS}, 1000 is usual")
     rng = np.random.default_rng(seed)
-    low, high = np.percentile([statistic(rng.integers(0, count, count)) for _ in range(draws)], [2.5, 97.5])
-    return float(low), float(high)
+    drawn = np.array([statistic(rng.integers(0, count, count)) for _ in range(draws)])
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return (low, high) if drawn.ndim > 1 else (float(low), float(high))  # type: ignore[return-value]
 
 
 def members_of(groups: Sequence[Hashable]) -> dict[Hashable, Places]:

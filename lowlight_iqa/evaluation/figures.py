@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 
 from ..data.rated import Rated
-from ..functional.logistic import Vector, fit_logistic, logistic
+from ..functional.logistic import MAX_EVALUATIONS, Vector, fit_logistic, logistic
 from .correlation import Places, bootstrap, interval, krcc, pairs_in_order, plcc, scene_srcc, srcc
 from .splits import group_mean, random_splits
 
 MAPPED = "PLCC, logistic"
+RESAMPLE_EVALUATIONS = 300  # of a fit that starts at the fit to all pictures; one that takes more does not settle
 SPLIT_FROM = 20  # scenes or pictures: fewer are not split at random
 
 
@@ -52,8 +53,15 @@ class LogisticFit:
         return mapped
 
     @classmethod
-    def fit(cls, scores: Vector, labels: Vector, lower_better: bool, begin: LogisticFit | None = None) -> LogisticFit:
-        """Least squares; ``begin`` is a mapping of much the same scores, to start from.
+    def fit(
+        cls,
+        scores: Vector,
+        labels: Vector,
+        lower_better: bool,
+        begin: LogisticFit | None = None,
+        evaluations: int = MAX_EVALUATIONS,
+    ) -> LogisticFit:
+        """Fit by least squares; ``begin`` is a mapping of much the same scores, to start from.
 
         Raises:
             ValueError: no logistic fits.
@@ -63,20 +71,29 @@ class LogisticFit:
             start = (float(labels.max()), float(labels.min()), 0.0, 0.5)
             begin = cls(start, float(scores.mean()), -spread if lower_better else spread)
         z = (scores - begin.center) / begin.scale
-        return cls(fit_logistic(z, labels, start=begin.parameters), begin.center, begin.scale)
+        return cls(fit_logistic(z, labels, start=begin.parameters, evaluations=evaluations), begin.center, begin.scale)
 
 
 def figure(
     of: Callable[[Vector, Vector], float], scores: Vector, labels: Vector, groups: Sequence[Hashable], draws: int
 ) -> Figure:
-    """A figure with its interval over resampled scenes, or pictures where there are no scenes to speak of.
+    """Return a figure with its interval over resampled scenes, or pictures where there are no scenes to speak of.
 
     Over labels that are all the same there is no figure: it is NaN.
     """
+    return _figures(lambda s, y: np.array([of(s, y)]), scores, labels, groups, draws)[0]
+
+
+def _figures(
+    of: Callable[[Vector, Vector], Vector], scores: Vector, labels: Vector, groups: Sequence[Hashable], draws: int
+) -> list[Figure]:
+    """Return the figures that one function gives together, as ``figure`` does."""
+    values = of(scores, labels)
     if np.ptp(labels) == 0:
-        return Figure(math.nan, math.nan, math.nan)
+        return [Figure(math.nan, math.nan, math.nan)] * len(values)
     scenes = groups if 3 <= len(set(groups)) < len(groups) else None
-    return Figure(of(scores, labels), *interval(of, scores, labels, groups=scenes, draws=draws))
+    low, high = interval(of, scores, labels, groups=scenes, draws=draws)
+    return [Figure(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
 
 
 def main_figures(
@@ -92,14 +109,14 @@ def main_figures(
         nothing = Figure(math.nan, math.nan, math.nan)
         return None, {**figures, MAPPED: nothing, "RMSE": nothing}
 
-    def mapped(s: Vector, y: Vector) -> Vector:  # fitted again in each resample: the fit is part of the figure
+    def of_mapped(s: Vector, y: Vector) -> Vector:  # fitted again in each resample: the fit is part of the figure
         try:
-            return LogisticFit.fit(s, y, lower_better, whole)(s)
+            predicted = LogisticFit.fit(s, y, lower_better, whole, evaluations=RESAMPLE_EVALUATIONS)(s)
         except ValueError:  # a resample on which the fit does not settle keeps the mapping of all
-            return whole(s)
+            predicted = whole(s)
+        return np.array([plcc(predicted, y), _rmse(predicted, y)])
 
-    figures[MAPPED] = figure(lambda s, y: plcc(mapped(s, y), y), scores, labels, groups, draws)
-    figures["RMSE"] = figure(lambda s, y: _rmse(mapped(s, y), y), scores, labels, groups, draws)
+    figures[MAPPED], figures["RMSE"] = _figures(of_mapped, scores, labels, groups, draws)
     return whole, figures
 
 

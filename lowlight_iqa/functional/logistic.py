@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Vector: TypeAlias = NDArray[np.float64]
+MAX_EVALUATIONS = 100_000  # of the logistic, in a fit
 
 
 def logistic(x: Any, parameters: Sequence[float]) -> Any:
@@ -35,6 +36,7 @@ def fit_logistic(
     labels: ArrayLike,
     limits: tuple[float, float] | None = None,
     start: Sequence[float] | None = None,
+    evaluations: int = MAX_EVALUATIONS,
 ) -> tuple[float, float, float, float]:
     """Least-squares parameters (b1, b2, b3, b4) of ``logistic`` from scores to labels.
 
@@ -43,6 +45,7 @@ def fit_logistic(
         labels: the scale to map them to.
         limits: bounds for both asymptotes; None leaves them free.
         start: where to begin; None begins as LEIQ-Assessor's code does: max(labels), min(labels), mean(scores), 0.5.
+        evaluations: of the logistic; a fit that takes more does not converge.
 
     Raises:
         ValueError: the fit does not converge, or there are fewer than four scores.
@@ -63,7 +66,7 @@ def fit_logistic(
             for kind in (OptimizeWarning, RuntimeWarning):  # of the covariance, which nobody asks for
                 warnings.simplefilter("ignore", kind)
             found, _ = curve_fit(
-                lambda x, *b: logistic(x, b), s, y, p0=begin, bounds=bounds, jac=_slopes, maxfev=100_000
+                lambda x, *b: logistic(x, b), s, y, p0=begin, bounds=bounds, jac=_slopes, maxfev=evaluations
             )
     except RuntimeError as error:
         raise ValueError(f"no logistic fits these {len(s)} scores ({error}); look at their scatter plot") from error

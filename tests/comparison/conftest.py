@@ -55,7 +55,7 @@ class Explained(Metric):
         return sentence(attributes)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def surroundings(tmp_path_factory):
     """A metric that names attributes and costs nothing, and a cache of this run's own."""
     with pytest.MonkeyPatch.context() as patch:

@@ -125,6 +125,7 @@ print("the same")
 """
 
 
+@pytest.mark.slow
 def test_every_metric_is_unpickled_in_a_fresh_process(tmp_path):
     """As a spawned worker does: timm is imported by the pickle alone."""
     names = [name for name in list_metrics() if name != "leiq-ensemble"]  # whose parts are read from a folder

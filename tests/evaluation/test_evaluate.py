@@ -358,6 +358,7 @@ def test_unpublished_labels_give_a_submission_and_no_figures(tmp_path, table, ca
     assert main([*arguments[:4], "csv", "--root", str(table), "--submission", str(out)]) == 2
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(table, tmp_path, monkeypatch, capsys):
     def arguments(count):
         paths = [f"--{kind}={tmp_path / str(count)}.{kind}" for kind in ("csv", "json")]
@@ -368,6 +369,7 @@ def test_two_processes_write_what_one_writes(table, tmp_path, monkeypatch, capsy
             f"--root={table}",
             f"--cache={tmp_path}/c{count}",
             "--distributed",
+            "--draws=20",
             *paths,
         ]
 
@@ -393,7 +395,18 @@ def test_two_processes_write_what_one_writes(table, tmp_path, monkeypatch, capsy
 
 def test_plot_is_a_picture_or_a_clear_error(table, tmp_path, capsys):
     path = tmp_path / "scatter.png"
-    arguments = ["evaluate", "--metric", "contrast", "--dataset", "csv", "--root", str(table), "--plot", str(path)]
+    arguments = [
+        "evaluate",
+        "--metric",
+        "contrast",
+        "--dataset",
+        "csv",
+        "--root",
+        str(table),
+        "--plot",
+        str(path),
+        "--draws=20",
+    ]
     try:
         import matplotlib  # noqa: F401
     except ImportError:

@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 from support import ROOT
 
 
+@pytest.mark.slow
 def test_the_example_fits_and_gains(tmp_path):
     command = [sys.executable, ROOT / "examples" / "fit_your_ratings.py", "--folder", tmp_path, "--count", "60"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -144,10 +144,12 @@ def b16():
     return stand_in("leiq-b16")
 
 
+@pytest.mark.slow
 def test_the_authors_numbers_single_task(b16):
     check_parity(b16, authors_pictures(), PHOTOS)
 
 
+@pytest.mark.slow
 def test_the_authors_numbers_multi_task():
     check_parity(stand_in("leiq-so400m"), PHOTOS, [])  # the other path has the same tower: see the two paths below
 
@@ -155,6 +157,7 @@ def test_the_authors_numbers_multi_task():
 # The contract, with the real tower
 
 
+@pytest.mark.slow
 def test_b16_keeps_the_contract(b16):
     x = torch.stack([photo(96) * 0.02, photo(96)])
     x[1, :, :, :48] = 0
@@ -433,6 +436,7 @@ def test_there_is_no_mos_without_its_labels(tiny, mat, words):
 # Splits and the ensemble
 
 
+@pytest.mark.slow
 def test_splits_are_averaged_and_one_is_in_memory_at_a_time(towers, tmp_path):
     folder = save("leiq-so400m", tmp_path, 3)
     parts = [create_metric("leiq-so400m", weights=folder / f"v{split}") for split in range(3)]
@@ -472,6 +476,7 @@ def test_saved_splits_come_back(tiny, tmp_path):
         create_metric("leiq-b16", weights=tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_the_mean_of_the_two_models(towers, tmp_path):
     for name, count in (("leiq-b16", 3), ("leiq-so400m", 1)):
         save(name, tmp_path / name, count)

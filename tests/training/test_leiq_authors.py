@@ -304,6 +304,7 @@ def first_gradients(data, out):
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one_on_the_gradient(data, tmp_path):
     """That of the whole batch; in bfloat16 within its rounding."""
     one = first_gradients(data, tmp_path / "one")

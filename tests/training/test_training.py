@@ -152,6 +152,7 @@ def test_resuming_with_other_settings_or_nothing_is_refused(recipe, data, traine
     assert "checkpoint.pt is damaged" in message.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_same_steps_as_one(recipe, data, tmp_path):
     """Dropout draws other numbers in another number of processes; without it the steps must agree."""
     outs = [tmp_path / "one", tmp_path / "two"]
@@ -196,6 +197,7 @@ if ranks.world > 1:
 """
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_batch_loss_does_not_depend_on_the_number_of_processes(tmp_path):
     script = tmp_path / "gradient.py"
     script.write_text(GRADIENT)

@@ -58,7 +58,9 @@ def add(subparsers: Subparsers) -> None:
         help=".csv, .jsonl or .parquet, written as the scores come, instead of standard output",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with --out: pictures it holds as they are now are skipped"
+        "--resume",
+        action="store_true",
+        help="go on with --out: pictures that it holds, of the same path, size and time or content, are skipped",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="threads that decode and, on a CPU, score")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures of one size scored together")
@@ -106,7 +108,8 @@ def start(args: argparse.Namespace, names: Sequence[str], device: str, skip: Ski
     from ..scoring.pipeline import run as run_pipeline
     from ..scoring.sources import find_sources
 
-    work = Work(make_metrics(names, args.weights, device), args.reference, args.attributes)
+    made = make_metrics(names, args.weights, device)
+    work = Work(made, args.reference, args.attributes, digest=args.out is not None)
     sources = (source for source in find_sources(args.paths) if skip is None or not skip(source))
     return run_pipeline(sources, work, workers=args.workers, batch=args.batch)
 

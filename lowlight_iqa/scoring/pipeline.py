@@ -138,6 +138,7 @@ class Work:
     references: References | None = None
     attributes: bool = False
     luma: bool = False
+    digest: bool = False
     known: Known | None = None  # the record of a file's digest, where it has been scored before
 
     def __post_init__(self) -> None:
@@ -339,14 +340,15 @@ def decode(work: Work, place: int, source: Source, large: int | None) -> Decoded
         return Decoded(place, source, record, ready=True)
     try:
         picture = source.picture
-        if work.known is not None and isinstance(picture, (str, os.PathLike)):
+        hashed = work.digest or work.known is not None
+        if hashed and isinstance(picture, (str, os.PathLike)):
             picture = Path(picture).read_bytes()
         if isinstance(picture, bytes):
-            if work.known is not None:
+            if hashed:
                 record = replace(record, digest=hashlib.sha256(picture).hexdigest())
-                known = work.known(record.digest)
-                if known is not None:
-                    return Decoded(place, source, replace(record, results=known.results, luma=known.luma), ready=True)
+            known = work.known(record.digest) if work.known is not None else None
+            if known is not None:
+                return Decoded(place, source, replace(record, results=known.results, luma=known.luma), ready=True)
             picture = _Named.of(picture, source.name)
         if large is not None and pixels_of(picture) > large:
             return Decoded(place, source, record, alone=True)

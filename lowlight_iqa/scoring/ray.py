@@ -148,7 +148,7 @@ class Scorer:
         workers: int,
         batch: int | None,
     ) -> None:
-        self.work = Work(make_metrics(metrics, weights, device), attributes=attributes)
+        self.work = Work(make_metrics(metrics, weights, device), attributes=attributes, digest=True)
         self.workers, self.batch = workers, batch
 
     def __call__(self, rows: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
@@ -165,6 +165,7 @@ class Scorer:
             "path": [record.path for record in found],
             "size": [record.size for record in found],
             "modified": [record.modified for record in found],
+            "sha256": [record.digest for record in found],
             "facts": [json.dumps(facts(record)) for record in found],
         }
 
@@ -246,4 +247,5 @@ def _record(row: dict[str, Any]) -> Record:
         for name, value in found.items()
         if isinstance(value, dict)
     }
-    return Record(row["path"], results, found.get("error", ""), int(row["size"]), int(row["modified"]))
+    error = found.get("error", "")
+    return Record(row["path"], results, error, int(row["size"]), int(row["modified"]), row["sha256"])

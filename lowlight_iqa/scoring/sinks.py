@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..metric import Assessment
 from .pipeline import Record
-from .sources import Source, import_parquet
+from .sources import Source, content_hash, import_parquet
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FACTS = ("path", "size", "modified", "error")  # columns before those of the metrics
+FACTS = ("path", "size", "modified", "sha256", "error")  # columns before those of the metrics
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet takes text that starts so for a formula
 ROWS = 10_000  # of a row group of Parquet
 
@@ -96,12 +96,42 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(f"{path} cannot be written ({error.strerror or error}); make room, then --resume") from error
 
 
+class Held:
+    """The pictures that a file of records holds: 24 bytes of hashes for each path."""
+
+    def __init__(self) -> None:
+        self.versions: dict[bytes, bytes] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep the version of a row's picture; one that failed may be scored now, and is not kept."""
+        if row["error"]:
+            self.versions.pop(_hash(row["path"]), None)
+        else:
+            self.versions[_hash(row["path"])] = b"".join(_hash(row[key]) for key in ("size", "modified", "sha256"))
+
+    def __contains__(self, path: str) -> bool:
+        return _hash(path) in self.versions
+
+    def holds(self, source: Source) -> bool:
+        """Whether the picture is there as it is now: of the same size, and of the same time or the same content.
+
+        A file is read only where its time differs, as after copying, or is not known, as of bytes in Parquet.
+        """
+        version = self.versions.get(_hash(source.name))
+        if version is None or version[:8] != _hash(source.size):
+            return False
+        if source.modified != -1 and version[8:16] == _hash(source.modified):
+            return True
+        content = content_hash(source)
+        return content != "" and version[16:] == _hash(content)
+
+
 class Sink(ABC):
     """A file of records, and what it held when it was opened; a context manager."""
 
     def __init__(self, path: Path, metrics: Sequence[str], resume: bool) -> None:
         self.path, self.metrics = path, list(metrics)
-        self.held: dict[int, int] = {}  # path and version of what is there, hashed
+        self.held = Held()
         self.stale = False  # a path has come again: its older row is to go
 
         self.whole = 0  # bytes up to the end of the last record that is not cut short
@@ -117,16 +147,11 @@ class Sink(ABC):
 
     def holds(self, source: Source) -> bool:
         """Whether the picture was scored already, as it is now."""
-        key = _hash(source.name)
-        if key not in self.held:
-            return False
-        if self.held[key] == _hash(source.size, source.modified):
-            return True
-        self.stale = True
-        return False
+        return self.held.holds(source)
 
     def write(self, record: Record) -> None:
         """Append a record."""
+        self.stale |= record.path in self.held
         self._write(self.encode(record))
 
     def close(self) -> None:
@@ -152,7 +177,7 @@ class Sink(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
-        """Yield the bytes of each whole record, and its path, size, modified and error; set ``whole``.
+        """Yield the bytes of each whole record, and its ``FACTS``; set ``whole``.
 
         Raises:
             ValueError: records of something else.
@@ -161,11 +186,8 @@ class Sink(ABC):
     def _recover(self) -> None:
         """Learn what the file holds, and cut off a record that a killed run left unfinished."""
         for _, row in self.rows():
-            if row["error"]:  # may be scored now
-                self.held.pop(_hash(row["path"]), None)
-                self.stale = True
-            else:
-                self.held[_hash(row["path"])] = _hash(row["size"], row["modified"])
+            self.held.add(row)
+            self.stale |= bool(row["error"])  # may be scored now
         self.file.truncate(self.whole)
 
     def _compact(self) -> None:
@@ -194,7 +216,7 @@ class JsonlSink(Sink):
 
     def encode(self, record: Record) -> bytes:
         """The record as a line."""
-        known = {"path": record.path, "size": record.size, "modified": record.modified}
+        known = {"path": record.path, "size": record.size, "modified": record.modified, "sha256": record.digest}
         return json.dumps(known | facts(record)).encode() + b"\n"
 
     def rows(self) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
@@ -256,7 +278,8 @@ class CsvSink(Sink):
         """The record as a row."""
         numbers = cells(record)
         values = [f"{numbers[name]:.9g}" if name in numbers else "" for name in (self.columns or ())[len(FACTS) :]]
-        return _encoded(csv_line([inert(record.path), record.size, record.modified, inert(record.error), *values]))
+        known = [inert(record.path), record.size, record.modified, record.digest, inert(record.error)]
+        return _encoded(csv_line([*known, *values]))
 
     def rows(self) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
         """Yield the rows after the header."""
@@ -270,8 +293,8 @@ class CsvSink(Sink):
                 continue
             row = dict(zip(columns, values, strict=False))
             try:
-                known: dict[str, Any] = {"path": original(row["path"]), "error": original(row["error"])}
-                yield content, known | {key: int(row[key]) for key in ("size", "modified")}
+                known = {"path": original(row["path"]), "sha256": row["sha256"], "error": original(row["error"])}
+                yield content, {**known, **{key: int(row[key]) for key in ("size", "modified")}}
             except (KeyError, ValueError):
                 raise ValueError(
                     f"{self.path}, byte {self.whole - len(content)}, is no row of scores; give another --out"
@@ -321,7 +344,7 @@ def write_parquet(journal: Path, path: Path) -> None:
         for line in file:
             names |= dict.fromkeys(_numbers(json.loads(line)))
 
-    kinds = {"path": pyarrow.string(), "size": pyarrow.int64(), "modified": pyarrow.int64(), "error": pyarrow.string()}
+    kinds = {name: pyarrow.int64() if name in ("size", "modified") else pyarrow.string() for name in FACTS}
     schema = pyarrow.schema([*kinds.items(), *((name, pyarrow.float64()) for name in names)])
     with journal.open("rb") as file, parquet.ParquetWriter(path, schema) as writer:
         rows = []
@@ -394,5 +417,5 @@ def _csv_records(file: BinaryIO) -> Iterator[bytes]:
             record = b""
 
 
-def _hash(*values: object) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=8).digest(), "big")
+def _hash(value: object) -> bytes:
+    return hashlib.blake2b(repr(value).encode(), digest_size=8).digest()

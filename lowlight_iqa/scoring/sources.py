@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import os
 import stat
 import sys
@@ -31,6 +32,15 @@ class Source:
     size: int = -1  # bytes of the file, to know it again; -1 if unknown
     modified: int = -1  # nanoseconds since 1970; -1 if unknown
     error: str = ""
+
+
+def content_hash(source: Source) -> str:
+    """SHA-256 of a picture's file; "" where it cannot be read, or is in memory and no file."""
+    try:
+        content = source.picture if isinstance(source.picture, bytes) else Path(source.picture).read_bytes()
+    except (OSError, TypeError, ValueError):
+        return ""
+    return hashlib.sha256(content).hexdigest()
 
 
 def find_sources(pictures: Iterable[Input]) -> Iterator[Source]:

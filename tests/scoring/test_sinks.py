@@ -1,6 +1,7 @@
 """Files of scores: written as they come, cut anywhere, gone on with; the same table as of one undisturbed run."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -16,8 +17,9 @@ from PIL import Image
 from lowlight_iqa import Assessment
 from lowlight_iqa.cli.main import main
 from lowlight_iqa.scoring import Record
+from lowlight_iqa.scoring.pipeline import Work, make_metrics, run
 from lowlight_iqa.scoring.sinks import csv_line, inert, open_sink, original
-from lowlight_iqa.scoring.sources import Source
+from lowlight_iqa.scoring.sources import Source, find_sources
 
 NAMES = [
     "plain.png",
@@ -141,6 +143,36 @@ def test_changed_and_failed_pictures_are_scored_again_and_replace_their_rows(tmp
     assert table(path) == pytest.approx({"bad.png": 0.3, "good.png": 0.4, "other.png": 0.2})
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_is_known_by_its_content_and_another_content_of_its_size_is_not(tmp_path, kind):
+    pytest.importorskip("pyarrow") if kind == "parquet" else None
+    path, picture = tmp_path / f"scores.{kind}", tmp_path / "a.png"
+    Image.new("RGB", (40, 40)).save(picture)
+    content = picture.read_bytes()
+    (first,) = find_sources([picture])
+    with open_sink(path, ["contrast"]) as sink:
+        for found in run([first], Work(make_metrics(["contrast"], None, None), digest=True)):
+            sink.write(found)
+    assert found.digest == hashlib.sha256(content).hexdigest()
+
+    def held(source):
+        with open_sink(path, ["contrast"], resume=True) as sink:
+            return sink.holds(source)
+
+    os.utime(picture, ns=(1, 1))  # as copying does
+    (copy,) = find_sources([picture])
+    assert copy.modified != first.modified
+    assert held(first)
+    assert held(copy)
+    assert held(Source(str(picture), content, len(content)))  # from Parquet, which knows no time
+    assert not held(Source(str(picture), content[::-1], len(content)))
+    picture.write_bytes(content[::-1])
+    os.utime(picture, ns=(1, 1))
+    assert not held(copy)
+    picture.unlink()
+    assert not held(copy)
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_files_that_are_not_ours_are_left_alone(tmp_path, kind):
     path = tmp_path / f"scores.{kind}"
@@ -203,6 +235,10 @@ def test_the_command_resumes(pictures, tmp_path, capsys):
     assert "skipped" in capsys.readouterr().err
     assert (tmp_path / "scores.csv").read_bytes() == content
     assert main([*arguments[:4], "--resume"]) == 2
+    for picture in pictures.iterdir():
+        os.utime(picture, ns=(7, 7))
+    assert main([*arguments, "--resume"]) == 0
+    assert "300 skipped" in capsys.readouterr().err
 
 
 @pytest.mark.slow

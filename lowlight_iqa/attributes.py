@@ -23,7 +23,7 @@ def third_of_scale(rating: float) -> int:
 
 
 def sentence(attributes: Mapping[str, float]) -> str:
-    """Say all six attributes, on 1..5, in words."""
+    """Describe the six attributes, on 1..5, in one sentence."""
     phrases = {name: WORDS[name][third_of_scale(attributes[name])] for name in WORDS}
     *listed, nature = phrases.values()
     return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."

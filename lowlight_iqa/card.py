@@ -1,4 +1,4 @@
-"""Card: every fact of a metric that can be known before a weight is loaded."""
+"""Card: the facts of a metric that are known before any weights are loaded."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The facts of one metric; the contract tests check each of them against the metric's behavior."""
+    """The facts of one metric; the contract tests check them against the metric's behavior."""
 
     name: str  # what create_metric takes
     summary: str  # one line: what it is and, for a model trained by this project, what it is not
     source: str  # paper, section or equation, and the reference implementation where there is one
     lower_better: bool
-    score_range: tuple[float, float]  # the ends of the scale; scores may pass them by 5 %
+    score_range: tuple[float, float]  # the ends of the scale; scores may exceed them by 5 %
     license: str  # of the weights or parameters, apart from the code's Apache-2.0
     # Scores of real pictures, at their good end and their bad end, measured by tools/measure_typical.py: the loss is 0
     # at the first and 1 at the second. None: the ends of score_range.
     typical_range: tuple[float, float] | None = None
     gradient: str = "exact"  # "exact", or which part of the score is piecewise constant
     learned: bool = False  # trained on people's scores
-    commercial: bool = True  # may the weights be used commercially
+    commercial: bool = True  # whether the weights may be used commercially
     needs_reference: bool = False  # metric(enhanced, reference=dark)
     min_size: int = 32  # the shortest side accepted, in pixels
-    sees: tuple[str, ...] = ()  # what its score answers to in falling order: "exposure", "noise", ...
+    sees: tuple[str, ...] = ()  # degradations that its score responds to, strongest first: "exposure", "noise", ...
     blind_spots: str = ""  # what it is known to judge wrongly
     preprocessing: str = "none"
     trained_on: str = ""
-    datasets: tuple[str, ...] = ()  # their names alone
+    datasets: tuple[str, ...] = ()  # names of the training data
     base_model: str = ""  # what training started from, as the Hub names it
-    weights: str = ""  # file under lowlight_iqa/weights, or "" for none
+    weights: str = ""  # file under lowlight_iqa/weights/bundled, or ""
     sha256: str = ""  # of that file
     hub: str = ""  # of weights that are not bundled: owner/repo@<40-hex commit>
-    checkpoint: str = ""  # the authors' file that `lowlight-iqa convert` takes, with * for what differs between splits
+    checkpoint: str = ""  # pattern of the authors' file that `lowlight-iqa convert` takes
     origin: str = ""  # of weights that are neither: where they come from and the command that installs them
-    reached: Mapping[str, str] = field(default_factory=dict)  # measured figures, protocol included
+    reached: Mapping[str, str] = field(default_factory=dict)  # measured figures, with their protocol
 
     @property
     def best(self) -> float:

@@ -1,8 +1,8 @@
-"""Ranks: the processes that torchrun started; sharing a batch, gathering outputs, summing gradients.
+"""Ranks: the processes started by torchrun; sharding a batch, gathering outputs, summing gradients.
 
-A batch loss such as PLCC is no mean over pictures, so data parallelism as usual (mean of the ranks' gradients) would
-train something else. Here each rank computes its share of the pictures, ``Ranks.gather`` makes the whole batch's
-outputs known to all, the loss is that of the whole batch, and the ranks' gradients are summed: any number of
+A batch loss such as PLCC is not a mean over pictures, so ordinary data parallelism (the mean of the ranks' gradients)
+would optimize something else. Here each rank computes its shard of the batch, ``Ranks.gather`` gives every rank the
+outputs of the whole batch, the loss is computed on the whole batch, and the ranks' gradients are summed: any number of
 processes takes the same step.
 """
 
@@ -15,21 +15,22 @@ from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
+from einops import rearrange
 from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that torchrun started; (0, 1) where it did not."""
+    """This process's rank and the number of processes; (0, 1) without torchrun."""
 
     rank: int
     world: int
 
-    joined: ClassVar[bool] = False  # by ``join``; a group that the caller made is the caller's to leave
+    joined: ClassVar[bool] = False  # whether ``join`` made the process group; one made by the caller is left alone
 
     @classmethod
     def join(cls, device: str = "cpu") -> Ranks:
-        """Join the group that torchrun announces in the environment: gloo for the CPU, nccl for a GPU per process."""
+        """Join the process group described in the environment: gloo on CPUs, nccl with one GPU per process."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world > 1 and not dist.is_initialized():
             if device.startswith("cuda"):
@@ -39,26 +40,30 @@ class Ranks:
         return cls(int(os.environ.get("RANK", "0")), world)
 
     def share(self, items: Sequence[Any]) -> list[Any]:
-        """This rank's items of a batch.
+        """Return this rank's shard of a batch.
 
         Raises:
-            ValueError: the batch cannot be shared out evenly.
+            ValueError: the batch size is not a multiple of the number of processes.
         """
         if len(items) % self.world:
             raise ValueError(f"a batch of {len(items)} cannot be shared by {self.world} processes; change either")
         return list(items[self.rank :: self.world])
 
     def gather(self, outputs: Tensor) -> Tensor:
-        """The whole batch's outputs (N, ...), in its order, from each rank's share; gradient through the own share."""
+        """Return the outputs (N, ...) of the whole batch in its order, with gradient through this rank's own shard.
+
+        ``torch.distributed.nn.all_gather`` passes gradients to the other ranks too, which would count each of them once
+        for every rank; and it knows nothing of the interleaved order of ``share``.
+        """
         if self.world == 1:
             return outputs
         parts = [torch.empty_like(outputs) for _ in range(self.world)]
         dist.all_gather(parts, outputs.detach().contiguous())
         parts[self.rank] = outputs
-        return torch.stack(parts, 1).flatten(0, 1)
+        return rearrange(torch.stack(parts), "rank n ... -> (n rank) ...")
 
     def sum_gradients(self, module: nn.Module) -> None:
-        """Add up the ranks' gradients, in one message."""
+        """Sum the ranks' gradients in one message."""
         if self.world == 1:
             return
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
@@ -68,10 +73,10 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def average_statistics(self, module: nn.Module) -> None:
-        """Average the statistics of batch norms in training mode, which each rank has of its own share, in one message.
+        """Average the running statistics of batch norms in training mode over the ranks, in one message.
 
-        What such a norm does to a picture still depends on its share: only there is training by several processes not
-        the same as by one.
+        Each rank normalizes by the statistics of its own shard: this is the one respect in which training with several
+        processes differs from training with one.
         """
         if self.world == 1:
             return
@@ -87,12 +92,12 @@ class Ranks:
 
     @staticmethod
     def leave() -> None:
-        """Leave the group that ``join`` has joined: a process that ends without may pull others down."""
+        """Leave the group made by ``join``: a process that exits without doing so can crash the others."""
         if Ranks.joined:
             dist.destroy_process_group()
             Ranks.joined = False
 
     def barrier(self) -> None:
-        """Wait for the others."""
+        """Wait for the other ranks."""
         if self.world > 1:
             dist.barrier()

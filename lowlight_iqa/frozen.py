@@ -1,4 +1,4 @@
-"""Frozen: a module that nothing changes but its owner, whatever is done to the modules around it."""
+"""Frozen: a module that only its owner can change, whatever is done to the modules around it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Frozen(nn.Module):
     what is done                                   what happens
     ============================================== ==================================================================
     a parent's ``.to(device)``                     it moves
-    a parent's ``.half()``, ``.bfloat16()``, ...   nothing; it computes in float32, or in float64 if it was told to
+    a parent's ``.half()``, ``.bfloat16()``, ...   nothing; it computes in float32, or float64 after ``.double()``
     its own ``.double()`` and ``.float()``         it computes in float64 or float32 from then on
     ``.train()``, ``.apply(init)``                 nothing
-    a parent's ``.parameters()``, ``.modules()``   do not list what is inside, so no optimizer and no
-                                                   ``.requires_grad_(True)`` reaches it
-    a parent's ``.state_dict()``                   leaves it out: its weights have a file and a hash of their own
-    a parent's ``.load_state_dict(...)``           leaves it as it is, with ``strict=True`` too
+    a parent's ``.parameters()``, ``.modules()``   do not list its contents, so no optimizer and no
+                                                   ``.requires_grad_(True)`` reaches them
+    a parent's ``.state_dict()``                   omits it: its weights have a file and a hash of their own
+    a parent's ``.load_state_dict(...)``           does not change it, even with ``strict=True``
     its own ``.requires_grad_(True)``,             refused, with the remedy
     ``.load_state_dict(...)``
     copy, pickle, ``torch.save``, spawn            an equal module, also in a process that has not imported timm
@@ -32,7 +32,7 @@ class Frozen(nn.Module):
     """
 
     def train(self: F, mode: bool = True) -> F:
-        """Stay in evaluation mode: a loss network must not change because its parent trains."""
+        """Stay in evaluation mode: a loss must not change because its parent trains."""
         return super().train(False)
 
     def apply(self: F, fn: Callable[[nn.Module], None]) -> F:
@@ -43,7 +43,7 @@ class Frozen(nn.Module):
         """Stay frozen.
 
         Raises:
-            ValueError: asked to be trained.
+            ValueError: ``requires_grad`` is true.
         """
         if requires_grad:
             raise ValueError(
@@ -52,13 +52,13 @@ class Frozen(nn.Module):
         return super().requires_grad_(False)
 
     def to(self: F, *args: Any, **kwargs: Any) -> F:
-        """Move to a device; of the dtypes float64 and float32 are followed, narrower ones are not."""
+        """Move to a device; convert to float64 or float32, and ignore narrower dtypes."""
         dtype = torch._C._nn._parse_to(*args, **kwargs)[1]
         super().to(*args, **kwargs)
         return self._cast(dtype) if dtype in (torch.float32, torch.float64) else self
 
     def double(self: F) -> F:
-        """Compute in float64 from now on, which a parent's ``.double()`` does not ask for."""
+        """Compute in float64 from now on; a parent's ``.double()`` does not do so."""
         return self._cast(torch.float64)
 
     def float(self: F) -> F:
@@ -69,18 +69,18 @@ class Frozen(nn.Module):
         return self._replace(lambda t: t.to(dtype) if t.is_floating_point() else t)
 
     def _apply(self: F, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> F:
-        """Follow a conversion to the device that it leads to, and in nothing else."""
+        """Apply the device of a conversion and ignore its dtype."""
         return self._replace(lambda t: t.to(fn(t).device))
 
     def _replace(self: F, fn: Callable[[Tensor], Tensor]) -> F:
-        with torch.inference_mode(False):  # else what is moved there could not be trained through later
+        with torch.inference_mode(False):  # gradients could not pass later through tensors made in inference mode
             super()._apply(fn)  # type: ignore[no-untyped-call]
         return self
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
-        """List itself and what is inside; to a parent, which hands over its ``memo``, itself alone."""
+        """Yield itself and its contents; only itself to a parent, which passes its ``memo``."""
         if memo is None:
             yield from super().named_modules(None, prefix, remove_duplicate)
         elif self not in memo or not remove_duplicate:
@@ -92,13 +92,14 @@ class Frozen(nn.Module):
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the tensors that ``save_pretrained`` writes; none to a parent, which asks with a destination."""
+        """Return the tensors that ``save_pretrained`` writes; none to a parent, which passes a destination."""
         destination: dict[str, Any] | None = args[0] if args else kwargs.get("destination")
         if destination is not None:
             return destination
+
         module = self.weight_module()
-        found: dict[str, Any] = super().state_dict(**kwargs) if module is self else module.state_dict(**kwargs)
-        return found
+        tensors: dict[str, Any] = super().state_dict(**kwargs) if module is self else module.state_dict(**kwargs)
+        return tensors
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: weights are loaded by name and checked by hash.
@@ -111,7 +112,7 @@ class Frozen(nn.Module):
         )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Load its own tensors where a parent loads: nothing changes, and nothing is missing or unexpected."""
+        """Load its own tensors where a parent loads: nothing changes, and no key is missing or unexpected."""
         if prefix:
             for key in [key for key in state_dict if key.startswith(prefix)]:
                 del state_dict[key]
@@ -119,14 +120,14 @@ class Frozen(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Pickle so that timm, if its classes are inside, is imported the way ``backbones`` does it."""
+        """Pickle so that unpickling imports timm by ``backbones.import_timm`` if the module contains its classes."""
         state = super().__reduce_ex__(2)[2]
         foreign = any(type(module).__module__.startswith(("timm", "torchvision")) for module in self.modules())
         return _blank, (type(self), foreign), state
 
 
 def _blank(cls: type[F], foreign: bool) -> F:
-    """Return an object whose state is yet to come, with the packages imported that the state needs."""
+    """Return an object without state, after importing the packages that the state needs."""
     if foreign:
         from .backbones import import_timm
 

@@ -1,4 +1,8 @@
-"""Anything to (3, H, W) in [0, 1]: the one place where pictures come in."""
+"""Read and check pictures: the only module that turns files, images and arrays into tensors (3, H, W) in [0, 1].
+
+Pillow reduces 16-bit color to 8 bits and has no other reader for it, so such files are decoded twice here, once for the
+high and once for the low bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Union
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -20,20 +25,20 @@ if TYPE_CHECKING:
 
 Picture: TypeAlias = Union[str, "os.PathLike[str]", BinaryIO, "Image", "np.ndarray[Any, Any]", Tensor]
 
-Check: TypeAlias = Literal["strict", "fast"]  # of a loss: "fast" looks at no value
+Check: TypeAlias = Literal["strict", "fast"]  # of a loss: "fast" does not inspect values
 
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 150_000_000  # a larger file is taken for a decompression bomb; Pillow's own limit is 179 million
-SLACK = 0.01  # by which samples may leave [0, 1], and are clamped
-OVERSHOOT = 0.1  # the same for the output of a network that is trained
-LOOK_AHEAD = 8  # bytes beyond its data that the decoder of a whole JPEG may ask for
+MAX_PIXELS = 150_000_000  # a larger file is refused as a decompression bomb; Pillow's own limit is 179 million
+SLACK = 0.01  # samples this far outside [0, 1] are clamped
+OVERSHOOT = 0.1  # the same for the output of a network in training
+LOOK_AHEAD = 8  # bytes beyond the data that the decoder of a complete JPEG may request
 ORIENTATION = 0x0112  # EXIF tag
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_PLANAR = 258, 262, 284
 
-# A decoder that drops the low byte of 16-bit samples returns that byte when told the opposite byte order.
+# A decoder that drops the low byte of 16-bit samples returns that byte when given the opposite byte order.
 LOW_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
@@ -41,16 +46,16 @@ _SILENT = logging.NullHandler()
 
 
 class _RefusedError(ValueError):
-    """A sentence without its subject, to which the picture's name is prefixed."""
+    """A message without its subject: the picture's name is put in front of it."""
 
 
 def read_image(source: Picture) -> Tensor:
     """Read one picture as RGB.
 
-    EXIF orientation is applied. 16-bit PNG and TIFF keep their depth (a PIL image only until it is decoded);
-    gray, palette, CMYK and 1-bit pictures become RGB. The numbers of the file are taken as sRGB: an embedded
-    ICC profile is ignored. Of a stereo or gain-map JPEG (MPO) the first picture is read. A fully opaque alpha
-    channel is dropped.
+    EXIF orientation is applied. 16-bit PNG and TIFF files are read at full depth, and so is a PIL image of one if it is
+    not decoded yet. Gray, palette, CMYK and 1-bit pictures become RGB. Samples are taken as sRGB: an embedded ICC
+    profile is ignored. Of a stereo or gain-map JPEG (MPO) the first picture is read. A fully opaque alpha channel is
+    dropped.
 
     Args:
         source: a path; a binary file; a PIL image (mode I is 16-bit gray, mode F gray in [0, 1]); an ndarray
@@ -61,8 +66,8 @@ def read_image(source: Picture) -> Tensor:
         (3, H, W) in [0, 1], float32 (a float64 tensor stays float64).
 
     Raises:
-        TypeError: a kind or dtype of source that is none of these.
-        ValueError: transparency, several frames, over ``MAX_PIXELS``, values out of [0, 1], another shape.
+        TypeError: another type or dtype of source.
+        ValueError: transparency, several frames, more than ``MAX_PIXELS``, values outside [0, 1], another shape.
         OSError: missing, unreadable, truncated or not a picture; the message names the file.
     """
     import numpy as np
@@ -77,19 +82,13 @@ def read_image(source: Picture) -> Tensor:
     if isinstance(source, Image.Image):
         return _from_pil(source)
     if isinstance(source, (str, os.PathLike)):
-        if os.path.isdir(source):
-            raise IsADirectoryError(f"{os.fspath(source)} is a folder; give the pictures inside it")
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"{os.fspath(source)} does not exist; check the path")
-        if not os.path.isfile(source):
-            raise OSError(f"{os.fspath(source)} is a pipe or a device, which may never end; save it as a file")
-        with open(source, "rb") as file:
-            return _from_file(file, os.fspath(source))
+        return _from_path(source)
     if callable(getattr(source, "read", None)):
         if not isinstance(source.read(0), bytes):
             raise TypeError("the file is open in text mode; open it with mode 'rb'")
         seekable = source if source.seekable() else io.BytesIO(source.read())
         return _from_file(seekable, str(getattr(source, "name", "the file")))
+
     advice = "wrap it in io.BytesIO" if isinstance(source, (bytes, bytearray)) else "convert it to one of these"
     raise TypeError(
         "a picture is a path, a binary file, a PIL image, an ndarray or a tensor, "
@@ -97,11 +96,22 @@ def read_image(source: Picture) -> Tensor:
     )
 
 
+def _from_path(path: str | os.PathLike[str]) -> Tensor:
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{os.fspath(path)} is a folder; give the pictures inside it")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{os.fspath(path)} does not exist; check the path")
+    if not os.path.isfile(path):
+        raise OSError(f"{os.fspath(path)} is a pipe or a device, which may never end; save it as a file")
+    with open(path, "rb") as file:
+        return _from_file(file, os.fspath(path))
+
+
 def _from_file(file: BinaryIO, name: str) -> Tensor:
     from PIL import Image
 
     Image.init()
-    formats = [known for known in FORMATS if known in Image.OPEN]  # AVIF depends on how Pillow was built
+    formats = [kind for kind in FORMATS if kind in Image.OPEN]  # AVIF depends on how Pillow was built
 
     def reopen() -> ImageFile:
         return Image.open(file, formats=formats)
@@ -116,17 +126,13 @@ def _from_file(file: BinaryIO, name: str) -> Tensor:
 def _from_pil(image: Image) -> Tensor:
     name = str(getattr(image, "filename", "") or "the PIL image")
     file = getattr(image, "fp", None)
-    if _deep_mode(image) and file is not None:  # not decoded yet, so that the low bytes are still to be had
-        place = file.tell()
-        file.seek(0)
-        content = io.BytesIO(file.read())
-        file.seek(place)
-        return _from_file(content, name)
+    if _deep_mode(image) and file is not None:  # not decoded yet, so the low bytes can still be read
+        return _from_file(io.BytesIO(_read_all(file)), name)
     return _guarded(lambda: _samples(image, None), name)
 
 
 def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
-    """Run a decoder so that nothing but ValueError and OSError, with the picture's name, comes out."""
+    """Run a decoder; every error becomes a ValueError or OSError with the picture's name."""
     from PIL import Image
 
     logging.getLogger("PIL").addHandler(_SILENT)  # without a handler, Pillow's messages would reach the terminal
@@ -139,41 +145,46 @@ def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
         raise ValueError(f"{name} is refused: {error} Scale it down first") from error
     except MemoryError as error:
         raise _too_large(name) from error
-    except Exception as error:  # Pillow answers damage with SyntaxError, struct.error, KeyError, ...
+    except Exception as error:  # Pillow reports damage as SyntaxError, struct.error, KeyError, ...
         raise OSError(
-            f"{name} is damaged, cut short or no picture ({error or type(error).__name__}); "
-            "get it anew or convert it to PNG"
+            f"{name} is damaged, cut short or not a picture ({error or type(error).__name__}); "
+            "download it again or convert it to PNG"
         ) from error
 
     try:
         return _from_array(samples)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    except (MemoryError, RuntimeError) as error:  # torch's word for it
+    except (MemoryError, RuntimeError) as error:  # torch reports a lack of memory as a RuntimeError
         raise _too_large(name) from error
 
 
 def _too_large(name: str) -> ValueError:
-    return ValueError(f"{name} is larger than the memory that is free; scale it down first")
+    return ValueError(f"{name} does not fit into the available memory; scale it down first")
+
+
+def _read_all(file: BinaryIO) -> bytes:
+    """Read a file from its start and restore its position."""
+    position = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    return content
 
 
 def _strict_jpeg(image: ImageFile, file: BinaryIO) -> ImageFile:
-    """Return a JPEG that fails to load where it was cut short, though an end marker may follow its data.
+    """Return a JPEG that fails to load if it was cut short, even if an end marker follows its data.
 
-    A decoder fills the rest of such a picture with gray without a word. Without the end marker it waits for data, if it
-    needs them. A progressive file that lacks its last scans is a coarser picture of its own, which is not noticed.
+    The decoder silently fills the rest of such a picture with gray. Without the end marker it reports missing data
+    instead. A progressive file without its last scans is a complete, coarser picture, which cannot be noticed.
     """
     from PIL import Image
 
-    place = file.tell()
-    file.seek(0)
-    content = file.read()
-    file.seek(place)
-
+    content = _read_all(file)
     blocks = -(-image.width // 8) * -(-image.height // 8)
     if 8 * len(content) < blocks:  # a Huffman code has at least one bit for a block
         raise _RefusedError(
-            f"is cut short: {len(content)} bytes cannot hold {image.width} x {image.height} pixels; get it anew"
+            f"is cut short: {len(content)} bytes cannot hold {image.width} x {image.height} pixels; download it again"
         )
     end = content.rfind(b"\xff\xd9")
     if end < 0 or image.info.get("progressive"):
@@ -182,7 +193,7 @@ def _strict_jpeg(image: ImageFile, file: BinaryIO) -> ImageFile:
 
 
 def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray[Any, Any]:
-    """The upright samples of an image, (H, W) or (H, W, 3): uint8, uint16 or floats."""
+    """Return the samples of an image in upright orientation, (H, W) or (H, W, 3): uint8, uint16 or floats."""
     import numpy as np
 
     width, height = image.size
@@ -193,7 +204,6 @@ def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise _RefusedError(f"has {frames} frames; save the one to be scored as a picture of its own")
-
     _check_coverage(image)
 
     deep = _deep_mode(image)
@@ -214,7 +224,7 @@ def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray
         values = values[..., :3]
     else:
         values = np.asarray(image.convert("RGB"))
-    # Asked last, since loading a TIFF turns it already.
+    # Read the tag last: loading a TIFF rotates the picture and resets it.
     return _upright(values, image.getexif().get(ORIENTATION, 1))
 
 
@@ -223,12 +233,13 @@ def _check_coverage(image: Image) -> None:
     if image.format == "TIFF":
         boxes = [tile[1] for tile in getattr(image, "tile", None) or []]
         covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
-        if boxes and covered < image.width * image.height:
-            raise _RefusedError(f"is cut short: it holds {covered} of {image.width * image.height} pixels; get it anew")
+        total = image.width * image.height
+        if boxes and covered < total:
+            raise _RefusedError(f"is cut short: it holds {covered} of {total} pixels; download it again")
 
 
-def _layout(image: Image) -> tuple[Any, ...]:
-    """The decoder's arguments, raw mode first, of an image that is not decoded yet, or ()."""
+def _decoder_args(image: Image) -> tuple[Any, ...]:
+    """Return the decoder's arguments, raw mode first, of an image that is not decoded yet, else ()."""
     tiles = getattr(image, "tile", None)
     if not tiles:
         return ()
@@ -237,34 +248,36 @@ def _layout(image: Image) -> tuple[Any, ...]:
 
 
 def _deep_mode(image: Image) -> str:
-    """The raw mode of a file with 16-bit color that Pillow would reduce to 8, or "" for any other image."""
-    layout = _layout(image)
-    raw, rest = (str(layout[0]), layout[1:]) if layout else ("", ())
+    """Return the raw mode of a file with 16-bit color that Pillow would reduce to 8 bits, or "" for any other image."""
+    args = _decoder_args(image)
+    raw, rest = (str(args[0]), args[1:]) if args else ("", ())
     if image.format == "PPM" and image.mode == "RGB" and rest and rest[0] > 255:
         return "PPM"
+
     bits = getattr(image, "tag_v2", {}).get(TIFF_BITS, ())
     wide = max(bits, default=0) > 8 or (image.format == "PNG" and ";16" in raw)
     return raw if raw and wide and image.mode[0] not in "IF" else ""
 
 
 def _sixteen_bits(image: Image, reopen: Callable[[], ImageFile], raw: str) -> np.ndarray[Any, Any]:
-    """Decode (H, W, C) uint16 from a file of which Pillow keeps the high bytes, by decoding it twice."""
+    """Decode (H, W, C) uint16 from a file of which Pillow returns the high bytes only, by decoding it twice."""
     import numpy as np
 
     kind, _, order = raw.partition(";16")
     planes = getattr(image, "tag_v2", {}).get(TIFF_PLANAR) == 2
-    if kind == "LA":  # four bytes a pixel: both halves come at once
+    if kind == "LA":  # four bytes a pixel, so that RGBA holds the high and low bytes of both channels
         halves = np.asarray(_with_raw_mode(image, "RGBA")).astype(np.uint16)
         return halves[..., 0::2] << 8 | halves[..., 1::2]
     if kind not in ("RGB", "RGBA", "RGBX") or planes:
         raise _RefusedError(f"has 16-bit color in a layout ({raw}) that cannot be read; save it as 16-bit PNG")
+
     low = np.asarray(_with_raw_mode(reopen(), f"{kind};16{LOW_BYTE[order]}"))
     samples: np.ndarray[Any, Any] = np.asarray(image).astype(np.uint16) << 8 | low
     return samples
 
 
 def _with_raw_mode(image: Any, raw: str) -> Image:
-    """The image, told to decode another raw mode of as many bits."""
+    """Make an image decode as another raw mode of the same number of bits."""
 
     def args(old: Any) -> Any:
         return (raw, *old[1:]) if isinstance(old, tuple) else raw
@@ -278,18 +291,19 @@ def _with_raw_mode(image: Any, raw: str) -> Image:
 
 
 def _gray_sixteen_bits(image: Image) -> np.ndarray[Any, Any]:
-    """Samples (H, W) in [0, 1] of the modes I and I;16."""
+    """Return samples (H, W) in [0, 1] of the modes I and I;16."""
     import numpy as np
 
-    top = 4095 if _layout(image)[:1] == ("I;12",) else 65535
+    white = 4095 if _decoder_args(image)[:1] == ("I;12",) else 65535
     values = np.asarray(image)
     low, high = values.min(), values.max()
-    if low < 0 or high > top:
+    if low < 0 or high > white:
         raise _RefusedError(f"has samples of {low} to {high}, not of 16 bits; save it as 16-bit PNG")
     _check_key(values, image.info.get("transparency"))
+
     # Pillow honors "white is zero" for 8 bits only.
     white_is_zero = getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0
-    samples: np.ndarray[Any, Any] = (top - values if white_is_zero else values) / np.float32(top)
+    samples: np.ndarray[Any, Any] = (white - values if white_is_zero else values) / np.float32(white)
     return samples
 
 
@@ -318,7 +332,7 @@ def _upright(values: np.ndarray[Any, Any], orientation: object) -> np.ndarray[An
 
 
 def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
-    """(H, W), (H, W, 1) or (H, W, 3) to (3, H, W) float32."""
+    """Convert (H, W), (H, W, 1) or (H, W, 3) to (3, H, W) float32."""
     import numpy as np
 
     if values.ndim == 2:
@@ -329,25 +343,27 @@ def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
         raise ValueError(f"an array of shape {values.shape} is not one picture; {advice}")
     if values.dtype.kind != "f" and values.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"an array of {values.dtype} has no known white; give uint8, uint16 or floats in [0, 1]")
-    native = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])  # as torch wants it
-    x = torch.from_numpy(native).permute(2, 0, 1).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+    native = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])  # torch needs native byte order
+    x = rearrange(torch.from_numpy(native), "h w c -> c h w")
+    x = x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     if values.dtype.kind != "f":
         x /= float(np.iinfo(values.dtype).max)
     return _check_values(x.expand(3, -1, -1).contiguous())
 
 
 def check_output(x: Tensor, min_size: int, device: torch.device, check: Check) -> tuple[Tensor, Tensor]:
-    """Check a batch that a loss is taken of, and clamp it.
+    """Check and clamp the batch that a loss is computed on.
 
     Args:
         x: as for ``check_batch``.
         min_size: as for ``check_batch``.
         device: as for ``check_batch``.
         check: "strict": values up to ``OVERSHOOT`` outside [0, 1] are clamped if x requires a gradient, up to ``SLACK``
-            if not. "fast": all are clamped, and none is looked at.
+            if not. "fast": all are clamped, and none is inspected.
 
     Returns:
-        (N, 3, H, W) in [0, 1], and how far each picture is from it, (N,): the mean distance of its samples.
+        (N, 3, H, W) in [0, 1], and the mean distance of each picture's samples from [0, 1], (N,).
 
     Raises:
         TypeError, ValueError: as ``check_batch``.
@@ -362,9 +378,9 @@ def check_output(x: Tensor, min_size: int, device: torch.device, check: Check) -
 
 
 def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:
-    """Check what a metric was given and return it as a batch.
+    """Check the input of a metric and return it as a batch.
 
-    Values up to ``SLACK`` outside [0, 1] are clamped; the gradient flows on, at exactly 0 and 1 too.
+    Values up to ``SLACK`` outside [0, 1] are clamped; inside, 0 and 1 included, the gradient passes unchanged.
 
     Args:
         x: (N, 3, H, W) or (3, H, W), RGB in [0, 1], of any floating dtype and any strides.
@@ -376,13 +392,13 @@ def check_batch(x: Tensor, min_size: int, device: torch.device) -> Tensor:
 
     Raises:
         TypeError: not a dense floating tensor.
-        ValueError: another shape, an empty batch, too small, NaN, infinity, out of range, another device.
+        ValueError: another shape, an empty batch, too small, NaN, infinity, outside [0, 1], another device.
     """
     return _check_values(_check_tensor(x, min_size, device))
 
 
 def _check_tensor(x: Tensor, min_size: int, device: torch.device) -> Tensor:
-    """Check all but the values: a batch (N, 3, H, W), float64 for float64, else float32."""
+    """Check everything but the values and return a batch (N, 3, H, W), float64 for float64 input, else float32."""
     if not isinstance(x, Tensor):
         raise TypeError(f"expected a tensor, not {type(x).__name__}; lowlight_iqa.read_image makes one of it")
     if x.is_nested:
@@ -402,10 +418,13 @@ def _check_tensor(x: Tensor, min_size: int, device: torch.device) -> Tensor:
 
 def _check_shape(shape: tuple[int, ...], min_size: int) -> None:
     if len(shape) not in (3, 4):
-        advice = {2: "use x.expand(3, -1, -1) for gray", 5: "use x.flatten(0, 1) for video"}.get(
-            len(shape), "reshape it"
-        )
+        advice = "reshape it"
+        if len(shape) == 2:
+            advice = "use x.expand(3, -1, -1) for gray"
+        elif len(shape) == 5:
+            advice = "use x.flatten(0, 1) for video"
         raise ValueError(f"pictures are (N, 3, H, W) or (3, H, W), not {shape}; {advice}")
+
     channels = shape[-3]
     if channels != 3:
         if shape[-1] == 3:
@@ -417,6 +436,7 @@ def _check_shape(shape: tuple[int, ...], min_size: int) -> None:
         else:
             advice = "give RGB"
         raise ValueError(f"a picture of shape {shape} has {channels} channels, not 3; {advice}")
+
     if shape[0] == 0:
         raise ValueError(f"the batch of shape {shape} is empty; give at least one picture")
     if min(shape[-2:]) < min_size:
@@ -427,7 +447,7 @@ def _check_shape(shape: tuple[int, ...], min_size: int) -> None:
 
 
 def _check_values(x: Tensor, slack: float = SLACK, clamp: bool = True) -> Tensor:
-    """Refuse what is not in [0, 1] within ``slack``, clamp the rest; a compiled graph sees no value and clamps all."""
+    """Refuse values more than ``slack`` outside [0, 1] and clamp the others; a compiled graph clamps all of them."""
     if torch.compiler.is_compiling():
         return x.clamp(0, 1) if clamp else x
 
@@ -438,11 +458,12 @@ def _check_values(x: Tensor, slack: float = SLACK, clamp: bool = True) -> Tensor
         return x.clamp(0, 1) if clamp else x
 
     which = "the picture"
-    if len(x) > 1:  # which of the batch it is
+    if len(x) > 1:  # find the picture of the batch
         bounds = [[bound.item() for bound in each.aminmax()] for each in x.detach()]
         index = next(i for i, (a, b) in enumerate(bounds) if not (a >= -slack and b <= 1 + slack))
         which = f"picture {index + 1} of {len(x)}"
         x, (low, high) = x[index], bounds[index]
+
     if not (abs(low) < float("inf") and abs(high) < float("inf")):
         raise ValueError(f"{which} holds NaN or infinity ({low} to {high}); find out where they come from")
     whole = bool((x.detach() == x.detach().round()).all())

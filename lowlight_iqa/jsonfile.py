@@ -1,4 +1,4 @@
-"""JSON from strangers: of bounded size, without NaN, and with one kind of error."""
+"""Untrusted JSON: of bounded size, without NaN, and with one kind of error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def parse_json(content: str | bytes) -> Any:
     """Parse JSON without NaN and infinity.
 
     Raises:
-        ValueError: it is none, is not UTF-8, or is nested too deeply.
+        ValueError: it is not JSON, is not UTF-8, or is nested too deeply.
     """
 
     def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no number of JSON")
+        raise ValueError(f"{constant} is not a JSON number")
 
     try:
         return json.loads(content, parse_constant=refuse)
@@ -23,15 +23,15 @@ def parse_json(content: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_json(path: Path, most: int) -> Any:
-    """Read a file of at most ``most`` bytes.
+def read_json(path: Path, max_bytes: int) -> Any:
+    """Read a JSON file of at most ``max_bytes``.
 
     Raises:
         ValueError: as ``parse_json``, or it is larger.
         OSError: missing or unreadable.
     """
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it has more than {most} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes} bytes")
     return parse_json(content)

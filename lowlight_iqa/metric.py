@@ -1,4 +1,4 @@
-"""Metric: the one base class. It checks input, groups pictures by size, orients the loss, words the result."""
+"""Metric: the base class. It checks input, groups pictures by size, orients the loss and describes the result."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
 
 Pictures: TypeAlias = Union[Picture, "Sequence[Picture]"]
 Reduction: TypeAlias = Literal["mean", "none", "sum"]
-GROUP = 16  # pictures of a list that are decoded and not scored yet
+GROUP = 16  # decoded pictures of a list that wait to be scored together
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What ``Metric.assess`` says of one picture."""
+    """The result of ``Metric.assess`` for one picture."""
 
     score: float  # on the metric's card.score_range
     attributes: Mapping[str, float] = field(default_factory=dict)  # 1 (bad) to 5 (good); empty where there are none
-    uncalibrated: Mapping[str, float] = field(default_factory=dict)  # on no known scale: larger is better, no more
-    description: str = ""  # the same in a sentence
-    map: Tensor | None = None  # (H, W), the score place by place, where the metric has one; see its ``maps_batch``
-    maps: Mapping[str, Tensor] = field(default_factory=dict)  # the same of each attribute
-    words: Sequence[tuple[str, Tensor]] = ()  # of a captioned description, each with where it was found, (H, W)
+    uncalibrated: Mapping[str, float] = field(default_factory=dict)  # on an unknown scale: larger is better, no more
+    description: str = ""  # score and attributes in a sentence
+    map: Tensor | None = None  # (H, W), the score by position, where the metric has a map; see its ``maps_batch``
+    maps: Mapping[str, Tensor] = field(default_factory=dict)  # the map of each attribute
+    words: Sequence[tuple[str, Tensor]] = ()  # of a caption, each with its attention map (H, W)
 
 
 class Metric(Frozen, ABC):
     """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
     A subclass is built from its card and, where it has one, its network or parameters. It implements ``score_batch``
-    and, if it has weights, ``from_weights``; it keeps the contract that tests/contract derives from the
-    registry. It stays as it is whatever is done to its parent: see ``Frozen``.
+    and, if it has weights, ``from_weights``; it fulfills the contract that tests/contract derives from the
+    registry. What is done to its parent module does not change it: see ``Frozen``.
 
-    Scores are computed in float32 or better, without autocast and TF32, in the input's float64 where that is its dtype
-    and the parameters' precision allows it (``metric.double()``). Two calls give the same bits on a CPU with the same
-    number of threads. On a GPU that holds for the scores; the gradients of metrics that scatter, pool adaptively or
-    resize with antialiasing add in no fixed order there, so that they agree to rounding.
+    Scores are computed in float32 or better, without autocast and TF32; float64 input is scored in float64 if the
+    parameters are float64 as well (``metric.double()``). Two calls give the same bits on a CPU with the same number of
+    threads. On a GPU that holds for the scores; the gradients of metrics that scatter, pool adaptively or resize with
+    antialiasing are summed in no fixed order there, so they agree up to rounding.
     """
 
-    options: ClassVar[tuple[str, ...]] = ()  # names of what create_metric passes on to from_weights or the constructor
+    options: ClassVar[tuple[str, ...]] = ()  # options that create_metric passes to from_weights or the constructor
 
     concurrent: ClassVar[bool] = True  # several threads may score with it at once
-    uncalibrated: frozenset[str] = frozenset()  # those attributes of explain_batch that are on no known scale
+    uncalibrated: frozenset[str] = frozenset()  # attributes of explain_batch whose scale is unknown
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -65,10 +65,10 @@ class Metric(Frozen, ABC):
 
     @classmethod
     def from_weights(cls, loaded: Loaded, **options: Any) -> Self:
-        """Build the metric from weights that were read; a metric with weights overrides this.
+        """Build the metric from loaded weights; a metric with weights overrides this.
 
         Raises:
-            ValueError: weights of another architecture, or a metric that has none.
+            ValueError: the weights are of another architecture, or the metric has none.
         """
         raise ValueError(f"{loaded.card.name} has no weights to load; leave weights out")
 
@@ -78,7 +78,7 @@ class Metric(Frozen, ABC):
 
         Raises:
             ValueError: weights for a metric that has none, or weights that do not fit.
-            WeightsNotFound: the weights are not at hand.
+            WeightsNotFound: the weights are not on this machine and cannot be downloaded.
         """
         has_weights = cls.from_weights.__func__ is not Metric.from_weights.__func__  # type: ignore[attr-defined]
         if has_weights:
@@ -91,26 +91,26 @@ class Metric(Frozen, ABC):
 
     @abstractmethod
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,) of checked pictures (N, 3, H, W), float32 or float64, RGB in [0, 1]."""
+        """Return the scores (N,) of checked pictures (N, 3, H, W), float32 or float64, RGB in [0, 1]."""
 
     def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scores (N,) and attributes {name: (N,)}, for ``assess``."""
+        """Return scores (N,) and attributes {name: (N,)}, for ``assess``."""
         return self.score_batch(x), {}
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """Local values (N, H, W) of the score, under "score", and of attributes, by name; empty where there are none.
+        """Return maps (N, H, W) of the score, under "score", and of attributes, by name; empty for most metrics.
 
-        They are oriented as the score is. A metric that has them says in this place what they are and how they make up
-        the score.
+        They are oriented as the score is. A metric that overrides this documents what its values are and how they are
+        related to the score.
         """
         return {}
 
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Turn decoded pixels (3, H, W) in [0, 1] into the metric's checked input (3, h, w).
 
-        Files, PIL images and arrays all come this way: for ``metric(path)``, the command line, ``evaluate`` and the
-        validation of a training. Tensors that a caller gives to the metric are scored as they are. A metric whose
-        reference implementation works on 8-bit pictures rounds here.
+        ``metric(path)``, the command line, ``evaluate`` and validation during training all prepare files, PIL images
+        and arrays with it. Tensors that a caller gives to the metric are scored as they are. A metric whose reference
+        implementation works on 8-bit pictures rounds here.
 
         Raises:
             TypeError, ValueError: unusable pixels; the message names the value and the remedy.
@@ -129,7 +129,7 @@ class Metric(Frozen, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the metric computes."""
+        """The device on which the metric computes."""
         return self._anchor.device
 
     def forward(self, img: Pictures, reference: Pictures | None = None) -> Tensor:
@@ -153,8 +153,8 @@ class Metric(Frozen, ABC):
     def _checked(
         self, img: Pictures, reference: Pictures | None
     ) -> tuple[Tensor | Iterable[Tensor], Tensor | Iterable[Tensor] | None]:
-        """Check what a caller gave: a batch (N, 3, H, W), or pictures (1, 3, H, W) one by one; the references too."""
-        self._check_use(reference)
+        """Check the input: return a batch (N, 3, H, W), or an iterator of pictures (1, 3, H, W); so for references."""
+        self._check_reference_use(reference)
         if isinstance(img, Tensor) and (reference is None or isinstance(reference, Tensor)):
             x = check_batch(img, self.card.min_size, self.device)
             if reference is None:
@@ -163,24 +163,24 @@ class Metric(Frozen, ABC):
 
         pictures = as_list(img)
         if reference is None:
-            return self._singles(pictures), None
+            return self._check_each(pictures), None
         references = as_list(reference)
         if len(references) != len(pictures):
             raise ValueError(f"{len(pictures)} pictures but {len(references)} references; give one for each")
-        return self._singles(pictures), self._singles(references)
+        return self._check_each(pictures), self._check_each(references)
 
-    def _check_use(self, reference: Pictures | None) -> None:
+    def _check_reference_use(self, reference: Pictures | None) -> None:
         if self.card.needs_reference and reference is None:
             raise TypeError(f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)")
         if not self.card.needs_reference and reference is not None:
             raise TypeError(f"{self.card.name} is a no-reference metric: call metric(img), without reference")
 
     def _scores(
-        self, x: Tensor | Iterable[Tensor], reference: Tensor | Iterable[Tensor] | None = None, **said: Any
+        self, x: Tensor | Iterable[Tensor], reference: Tensor | Iterable[Tensor] | None = None, **extra: Any
     ) -> Tensor:
-        """Score (N,) what is checked; a metric that takes more than pictures overrides this."""
-        if said:
-            raise TypeError(f"{self.card.name} takes pictures alone, not {', '.join(said)}; leave that out")
+        """Return the scores (N,) of checked pictures; a metric with further inputs overrides this."""
+        if extra:
+            raise TypeError(f"{self.card.name} takes pictures alone, not {', '.join(extra)}; leave that out")
         if isinstance(x, Tensor):
             return self._score(x, cast("Tensor | None", reference))
         return self._score_list(x, reference)
@@ -191,12 +191,12 @@ class Metric(Frozen, ABC):
         return scores.to(x.dtype)
 
     def _named_transforms(self) -> AbstractContextManager[None]:
-        """Refuse a transform of torch.func by this metric's name, if a part of it does not support it."""
+        """Turn the error of an unsupported torch.func transform into one that names this metric."""
         transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
         return _refuse_transforms(self.card.name) if transformed else nullcontext()
 
     def _score_list(self, pictures: Iterable[Tensor], references: Iterable[Tensor] | None) -> Tensor:
-        """Score pictures (1, 3, H, W) of any sizes, those of one size together, in their order."""
+        """Score pictures (1, 3, H, W) of any sizes, grouped by size; the scores (N,) are in the pictures' order."""
         scores: dict[int, Tensor] = {}
         waiting: dict[tuple[object, ...], list[tuple[int, list[Tensor]]]] = {}
 
@@ -212,26 +212,27 @@ class Metric(Frozen, ABC):
             group = waiting.setdefault((tensors[0].shape, tensors[0].dtype), [])
             group.append((index, [x.to(tensors[0].dtype) for x in tensors]))
 
-            # However many sizes there are, no more than GROUP pictures wait for others of theirs.
+            # However many sizes there are, at most GROUP decoded pictures wait in memory.
             if sum(map(len, waiting.values())) == GROUP:
                 fullest = max(waiting, key=lambda size: len(waiting[size]))
                 flush(waiting.pop(fullest))
+
         for group in waiting.values():
             flush(group)
         return torch.stack([scores[index] for index in range(len(scores))])
 
-    def _singles(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
-        """Check the pictures of a list one by one, (1, 3, H, W); an error says which one it is about."""
+    def _check_each(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+        """Yield the checked pictures of a list, (1, 3, H, W); an error says which picture it is about."""
         for index, picture in enumerate(pictures):
             try:
-                yield self._single(picture)
+                yield self._check_one(picture)
             except (TypeError, ValueError, OSError) as error:
                 if len(pictures) == 1:
                     raise
                 raise type(error)(f"picture {index + 1} of {len(pictures)}: {error}") from error
 
-    def _single(self, picture: Picture) -> Tensor:
-        """Check one picture of a list, (1, 3, H, W)."""
+    def _check_one(self, picture: Picture) -> Tensor:
+        """Check one picture of a list and return it as (1, 3, H, W)."""
         if isinstance(picture, Tensor):
             if picture.ndim != 3:
                 raise ValueError(f"a tensor inside a list is one picture (3, H, W), not {tuple(picture.shape)}")
@@ -247,24 +248,25 @@ class Metric(Frozen, ABC):
         *,
         reduction: Reduction = "mean",
         check: Check = "strict",
-        **said: Any,
+        **extra: Any,
     ) -> Tensor:
         """Return a loss to be minimized, oriented and scaled so that one weight means the same for every metric.
 
-        It is 0 at the good end of the scores that real pictures get, ``card.typical_range``, 1 at the bad end, and
+        It is 0 at the good end of the scores of real pictures, ``card.typical_range``, 1 at the bad end, and
         linear beyond.
 
-        A tensor that requires a gradient is taken for a network's output, which may pass [0, 1] by up to 0.1. It is
-        clamped, and the mean distance from [0, 1] is added to the picture's loss: its gradient, 1 over the number of
-        samples, points back inside, where the metric's own is zero. Farther ones are refused.
+        A tensor that requires a gradient is treated as a network's output, which may leave [0, 1] by up to 0.1. It is
+        clamped, and the mean distance of its samples from [0, 1] is added to the picture's loss: outside [0, 1], where
+        the metric's own gradient is zero, that term pulls each sample back with a gradient of 1 over the number of
+        samples. Values farther away are refused.
 
         Args:
             img: as for ``metric(img)``.
             reference: as for ``metric(img)``.
             reduction: "mean" or "sum" over the pictures, or "none" for one loss each, (N,).
-            check: "strict", or "fast": the values of tensors are not looked at, which would wait for the device. They
-                are clamped and their distance added however far they are, and NaN gives NaN.
-            **said: what this metric takes beside pictures, such as ``text`` of bmqa.
+            check: "strict", or "fast": the values of tensors are not inspected, so nothing waits for the device. They
+                are clamped and their distance added however far away they are, and NaN gives NaN.
+            **extra: further inputs of this metric, such as ``text`` of bmqa.
 
         Raises:
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
@@ -274,28 +276,30 @@ class Metric(Frozen, ABC):
         if check not in ("strict", "fast"):
             raise ValueError(f"check is 'strict' or 'fast', not {check!r}")
 
-        self._check_use(reference)
+        self._check_reference_use(reference)
         with self._named_transforms():
-            inside, excess = self._outputs(img, check)
+            inside, excess = self._clamped(img, check)
             if reference is None:
-                scores = self._scores(inside, **said)
+                scores = self._scores(inside, **extra)
             else:
-                scores = self._scores(*_alike(inside, self._outputs(reference, check)[0]), **said)
+                scores = self._scores(*_paired(inside, self._clamped(reference, check)[0]), **extra)
+
         losses = self.to_loss(scores) + excess
         if reduction == "none":
             return losses
         return losses.mean() if reduction == "mean" else losses.sum()
 
-    def _outputs(self, img: Pictures, check: Check) -> tuple[Tensor | list[Tensor], Tensor]:
-        """Check and clamp what a loss is taken of; the mean distance of each picture from [0, 1], (N,)."""
+    def _clamped(self, img: Pictures, check: Check) -> tuple[Tensor | list[Tensor], Tensor]:
+        """Check and clamp the input of a loss; also return the mean distance of each picture from [0, 1], (N,)."""
         if isinstance(img, Tensor):
             return check_output(img, self.card.min_size, self.device, check)
+
         pairs = []
         for picture in as_list(img):
             if isinstance(picture, Tensor) and picture.ndim == 3:
                 pairs.append(check_output(picture, self.card.min_size, self.device, check))
             else:
-                x = self._single(picture)
+                x = self._check_one(picture)
                 pairs.append((x, x.new_zeros(1)))
         inside, excess = zip(*pairs, strict=True)
         return list(inside), torch.cat(excess)
@@ -306,20 +310,20 @@ class Metric(Frozen, ABC):
         return (scores - good) / (bad - good)
 
     def assess(self, img: Picture, *, maps: bool = True) -> Assessment:
-        """Score one picture and say why: attributes, a sentence and, where the metric has them, maps.
+        """Score one picture and explain the score: attributes, a sentence and, where the metric has them, maps.
 
         Args:
             img: a path, PIL image, ndarray or tensor (3, H, W).
-            maps: False leaves the maps out, which cost about as much as the score.
+            maps: False omits the maps, which cost about as much as the score.
         """
-        x = self._one(img)
+        x = self._check_single(img)
         with torch.inference_mode(), full_precision(self.device.type):
             result = self.explain(x)
-            found = {name: each[0] for name, each in self.maps_batch(x).items()} if maps else {}
-        return replace(result, map=found.pop("score", None), maps=found)
+            local = {name: each[0] for name, each in self.maps_batch(x).items()} if maps else {}
+        return replace(result, map=local.pop("score", None), maps=local)
 
     def map(self, img: Picture, attribute: str = "score") -> Tensor:
-        """Score one picture place by place: (H, W), oriented as the score is.
+        """Return a map (H, W) of the local score of one picture, oriented as the score is.
 
         Args:
             img: a path, PIL image, ndarray or tensor (3, H, W).
@@ -328,26 +332,26 @@ class Metric(Frozen, ABC):
         Raises:
             ValueError: the metric has no such map; the message names those that it has.
         """
-        x = self._one(img)
+        x = self._check_single(img)
         with torch.inference_mode(), full_precision(self.device.type):
-            found = self.maps_batch(x)
-        if attribute not in found:
-            has = f"it has: {', '.join(found)}" if found else "it has none"
+            local = self.maps_batch(x)
+        if attribute not in local:
+            has = f"it has: {', '.join(local)}" if local else "it has none"
             raise ValueError(f"{self.card.name} has no map of {attribute!r}; {has}")
-        return found[attribute][0]
+        return local[attribute][0]
 
-    def _one(self, img: Picture) -> Tensor:
-        """Check the one picture that is to be explained, (1, 3, H, W)."""
+    def _check_single(self, img: Picture) -> Tensor:
+        """Check the one picture to be explained and return it as (1, 3, H, W)."""
         if self.card.needs_reference:
             raise TypeError(f"{self.card.name} compares two pictures; call metric(enhanced, reference=dark)")
         if isinstance(img, Tensor) and img.ndim == 4:
             if len(img) != 1:
                 raise ValueError(f"one picture is explained at a time, not a batch of {len(img)}; call it for each")
             img = img[0]
-        return self._single(img)
+        return self._check_one(img)
 
     def explain(self, x: Tensor) -> Assessment:
-        """The assessment of one checked picture (1, 3, H, W)."""
+        """Assess one checked picture (1, 3, H, W), without maps."""
         score, attributes = self.explain_batch(x)
         values = {name: value.item() for name, value in attributes.items() if name not in self.uncalibrated}
         return Assessment(
@@ -358,17 +362,17 @@ class Metric(Frozen, ABC):
         )
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
-        """The sentence of an assessment."""
+        """Return the sentence of an assessment."""
         low, high = self.card.score_range
         better = "lower" if self.card.lower_better else "higher"
         return f"{self.card.name} {score:.3g} on a scale of {low:g} to {high:g}, {better} is better."
 
     def components(self) -> Iterator[Metric]:
-        """Yield the metrics that this one is the mean of, loaded one at a time; none for most."""
+        """Yield the metrics whose mean this one is, loaded one at a time; most metrics yield none."""
         return iter(())
 
     def weight_config(self) -> dict[str, Any]:
-        """JSON-able numbers that belong to the weights, such as the architecture; saved and loaded with them."""
+        """Return JSON values that belong to the weights, such as the architecture; saved and loaded with them."""
         return {}
 
     def save_pretrained(self, directory: str | Path) -> Path:
@@ -376,7 +380,7 @@ class Metric(Frozen, ABC):
 
         Raises:
             ValueError: the metric has nothing to save.
-            OSError: the disk is full or read-only; the message names the file, and an old one is whole.
+            OSError: the disk is full or read-only; the message names the file, and the old files are unchanged.
         """
         from .weights.files import save
 
@@ -397,17 +401,17 @@ class AsLoss(nn.Module):
         *,
         reduction: Reduction = "mean",
         check: Check = "strict",
-        **said: Any,
+        **extra: Any,
     ) -> Tensor:
         """Return ``metric.loss`` of the same arguments."""
-        return self.metric.loss(img, reference, reduction=reduction, check=check, **said)
+        return self.metric.loss(img, reference, reduction=reduction, check=check, **extra)
 
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
-    """Compute without autocast and, on CUDA, without TF32; gradients are taken later, as the caller's settings are.
+    """Compute without autocast and, on CUDA, without TF32; the backward pass runs under the caller's settings.
 
-    Inside torch.compile the caller's TF32 stays as it is: a graph cannot change it.
+    Inside torch.compile the caller's TF32 setting stays: a graph cannot change it.
     """
     with _without_autocast(device):
         if device != "cuda" or torch.compiler.is_compiling():
@@ -441,21 +445,22 @@ def _refuse_transforms(name: str) -> Iterator[None]:
         ) from error
 
 
-def _alike(x: Tensor | list[Tensor], reference: Tensor | list[Tensor]) -> tuple[Any, Any]:
+def _paired(x: Tensor | list[Tensor], reference: Tensor | list[Tensor]) -> tuple[Any, Any]:
     """Return pictures and references as two batches or two lists, one reference for each picture."""
     if isinstance(x, Tensor) and isinstance(reference, Tensor):
         return x, check_reference(x, reference)
-    one, other = (list(each.split(1)) if isinstance(each, Tensor) else each for each in (x, reference))
-    if len(one) != len(other):
-        raise ValueError(f"{len(one)} pictures but {len(other)} references; give one for each")
-    return one, other
+
+    pictures, references = (list(each.split(1)) if isinstance(each, Tensor) else each for each in (x, reference))
+    if len(pictures) != len(references):
+        raise ValueError(f"{len(pictures)} pictures but {len(references)} references; give one for each")
+    return pictures, references
 
 
 def check_reference(x: Tensor, reference: Tensor) -> Tensor:
-    """The reference, if it has the pictures' shape.
+    """Return the reference in the pictures' dtype.
 
     Raises:
-        ValueError: it has not.
+        ValueError: its shape is not that of the pictures.
     """
     if x.shape != reference.shape:
         raise ValueError(
@@ -465,10 +470,10 @@ def check_reference(x: Tensor, reference: Tensor) -> Tensor:
 
 
 def as_list(img: Pictures) -> list[Picture]:
-    """The pictures of whatever a caller gave, one by one; tensors (N, 3, H, W) are taken apart.
+    """Return the pictures of any input as a list; a tensor (N, 3, H, W) becomes N pictures.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the list is empty.
     """
     pictures: list[Picture] = []
     if isinstance(img, (list, tuple)) or (isinstance(img, Tensor) and img.ndim == 4):

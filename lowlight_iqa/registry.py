@@ -1,4 +1,4 @@
-"""The table of metrics: ``@register`` stands beside each class, a wrong name meets the nearest ones."""
+"""The registry of metrics: ``register`` enters a class, ``create_metric`` builds one by its name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .card import Card
 if TYPE_CHECKING:
     from .metric import AsLoss, Metric
 
-PLUGINS = "lowlight_iqa.metrics"  # the group of entry points that other packages give their metrics in
+PLUGINS = "lowlight_iqa.metrics"  # the group of entry points by which other packages add metrics
 
-# What pyiqa's create_metric takes and this one does not, with what takes its place.
+# Arguments of pyiqa's create_metric that this one does not have, and what to use instead.
 FROM_PYIQA = {
     "metric_mode": "all metrics here are no-reference, but for those whose card says needs_reference",
     "loss_reduction": "call metric.loss(img, reduction=...)",
@@ -39,13 +39,13 @@ M = TypeVar("M", bound="type[Metric]")
 
 
 def register(*cards: Card) -> Callable[[M], M]:
-    """Class decorator: enter the class under the name of each card (several cards are variants of one class).
+    """Return a class decorator that registers a metric under the name of each card, one card for each variant.
 
-    It serves this library's metrics and anyone's own, see docs/plugins.md. A cell or script that is run again replaces
-    the class that it defined before.
+    This library's metrics use it as user-defined ones do, see docs/plugins.md. A notebook cell or script that is run
+    again replaces the class that it defined before.
 
     Raises:
-        TypeError: what is decorated is no ``Metric``.
+        TypeError: the decorated object is not a subclass of ``Metric``.
         ValueError: a name is taken already.
     """
 
@@ -55,7 +55,7 @@ def register(*cards: Card) -> Callable[[M], M]:
         if not (isinstance(cls, type) and issubclass(cls, Metric)):
             raise TypeError(f"register decorates a subclass of lowlight_iqa.Metric, not {cls!r}")
         if not cls.__module__.startswith(f"{__package__}.metrics."):
-            _import_own()  # their names are taken first, whatever is registered when
+            _import_own()  # so that nobody else can take their names first
         for card in cards:
             taken = _entries.get(card.name)
             if taken and (taken[0].__module__, taken[0].__qualname__) != (cls.__module__, cls.__qualname__):
@@ -67,14 +67,14 @@ def register(*cards: Card) -> Callable[[M], M]:
 
 
 def _table() -> dict[str, tuple[type[Metric], Card]]:
-    """Return all metrics: this library's, those of installed packages, and those registered so far."""
+    """Return all metrics: this library's, those of installed packages, and those registered by the user."""
     _import_own()
     _import_plugins()
     return _entries
 
 
 def _import_own() -> None:
-    """Import every module of ``lowlight_iqa.metrics`` once: a new file there is all a new metric needs."""
+    """Import every module of ``lowlight_iqa.metrics``, so that a new file there registers its metric."""
     from . import metrics
 
     for module in pkgutil.iter_modules(metrics.__path__):
@@ -83,14 +83,14 @@ def _import_own() -> None:
 
 @functools.cache
 def _import_plugins() -> None:
-    """Import once what packages name as entry points of ``PLUGINS``; one that fails is a warning, not an end."""
+    """Import the ``PLUGINS`` entry points of installed packages once; warn of one that fails."""
     for point in importlib.metadata.entry_points(group=PLUGINS):
         before = dict(_entries)
         try:
             point.load()
         except Exception as error:
             _entries.clear()
-            _entries.update(before)  # none of a package's metrics rather than some of them
+            _entries.update(before)  # all of a package's metrics or none
             package = point.dist.name if point.dist else point.value
             warnings.warn(
                 f"the metrics of the package {package} cannot be used: {point.value} failed with "
@@ -100,7 +100,7 @@ def _import_plugins() -> None:
 
 
 def list_metrics(*, learned: bool | None = None, commercial: bool | None = None) -> list[str]:
-    """Names of the metrics, sorted.
+    """Return the sorted names of the metrics.
 
     Args:
         learned: only those that are (True) or are not (False) trained on people's scores.
@@ -127,7 +127,7 @@ def get_class(name: str) -> type[Metric]:
 
     Raises:
         TypeError: the name is not a string.
-        ValueError: no metric has that name; the message holds the nearest names.
+        ValueError: no metric has that name; the message suggests similar names.
     """
     return _entry(name)[0]
 
@@ -137,7 +137,7 @@ def _entry(name: str) -> tuple[type[Metric], Card]:
 
     Raises:
         TypeError: the name is not a string.
-        ValueError: no metric has that name; the message holds the nearest names.
+        ValueError: no metric has that name; the message suggests similar names.
     """
     if not isinstance(name, str):
         raise TypeError(f"a metric's name is a string such as 'leiq', not {type(name).__name__}")
@@ -150,23 +150,23 @@ def _entry(name: str) -> tuple[type[Metric], Card]:
 
 
 def check_device(device: str | int | torch.device) -> torch.device:
-    """Return a device that tensors can be put on.
+    """Return the device, if tensors can be created on it.
 
     Raises:
-        ValueError: there is no such device here; the message names what can be used.
+        ValueError: the device is not usable here; the message names those that are.
     """
     usable = ["'cpu'"]
     usable += [f"'cuda:{index}'" for index in range(torch.cuda.device_count())]
     usable += ["'mps'"] if torch.backends.mps.is_available() else []
     try:
-        found = torch.device(device)
-        if found.type == "meta":
+        checked = torch.device(device)
+        if checked.type == "meta":
             raise RuntimeError("tensors on it hold no values")
-        torch.empty(0, device=found)
+        torch.empty(0, device=checked)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         reason = (str(error).splitlines() or ["unknown"])[0]
         raise ValueError(f"{device!r} cannot be used here ({reason}); use {' or '.join(usable)}") from error
-    return found
+    return checked
 
 
 @overload
@@ -199,21 +199,21 @@ def create_metric(
     as_loss: bool = False,
     **options: Any,
 ) -> Metric | AsLoss:
-    """Build a metric, ready to score, explain and train with.
+    """Build a metric that scores pictures, explains the scores and serves as a training loss.
 
     Args:
         name: one of ``list_metrics()``.
         device: where it computes; pictures given as files or arrays are scored there.
-        weights: instead of the metric's own (bundled, installed in the local store, or its pinned Hub repository), a
-            directory written by ``save_pretrained`` or ``lowlight-iqa train``, which never touches the network, or
-            ``hf://owner/repo@<40-hex commit>``.
+        weights: weights to use instead of the metric's default ones (bundled, installed, or its pinned Hub
+            repository): a directory written by ``save_pretrained`` or ``lowlight-iqa train``, which never touches the
+            network, or ``hf://owner/repo@<40-hex commit>``.
         as_loss: return a module whose forward is ``metric.loss`` instead.
-        options: what that metric alone can be asked for, such as ``captioner="rules"`` of bmqa; see its class.
+        options: options of that metric alone, such as ``captioner="rules"`` of bmqa; see its class.
 
     Raises:
         TypeError: the metric has no such option.
         ValueError: no such metric; weights of another metric; no such value of an option.
-        WeightsNotFound: the weights are not at hand; the message says where they come from.
+        WeightsNotFound: the weights are not on this machine; the message says where they come from.
     """
     from .metric import AsLoss
 
@@ -223,9 +223,10 @@ def create_metric(
             raise TypeError(f"create_metric takes no {option!r}; instead: {FROM_PYIQA[option]}; see docs/from-pyiqa.md")
         if option not in cls.options:
             raise TypeError(f"{name} has no option {option!r}; it has {', '.join(map(repr, cls.options)) or 'none'}")
-    place = None if device is None else check_device(device)
-    with torch.inference_mode(False):  # a metric made inside inference_mode can be trained through later
+
+    target = None if device is None else check_device(device)
+    with torch.inference_mode(False):  # so that gradients pass later through a metric made inside inference_mode
         metric = cls.from_source(card, weights, **options)
-        if place is not None:
-            metric.to(place)
+        if target is not None:
+            metric.to(target)
     return AsLoss(metric) if as_loss else metric

@@ -604,7 +604,7 @@ def test_a_picture_too_large_for_the_memory_is_one_of_our_errors(error, monkeypa
 
     Image.fromarray(ramp()).save(tmp_path / "large.png")
     monkeypatch.setattr(images, "_samples" if isinstance(error, MemoryError) else "_from_array", fail)
-    with pytest.raises(ValueError, match=r"large\.png is larger than the memory that is free; scale it down"):
+    with pytest.raises(ValueError, match=r"large\.png does not fit into the available memory; scale it down"):
         read_image(tmp_path / "large.png")
 
 

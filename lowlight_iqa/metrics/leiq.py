@@ -177,11 +177,11 @@ class Leiq(Metric):
         """Build it from a weights file."""
         from ..backbones import COMPACT
 
-        trunk, hidden = loaded.config.choice("trunk", COMPACT), loaded.config.whole("hidden", 1, MAX_HIDDEN)
+        trunk, hidden = loaded.config.choice("trunk", COMPACT), loaded.config.integer("hidden", 1, MAX_HIDDEN)
         curves = loaded.config.part("mappings")
         with torch.device("meta"):  # shapes are compared before any memory is taken
             network = LeiqNetwork(trunk, hidden)
-        view = loaded.config.whole("view", 32, 4096) if "view" in loaded.config else SHORT_SIDE
+        view = loaded.config.integer("view", 32, 4096) if "view" in loaded.config else SHORT_SIDE
         metric = cls(loaded.card, network, {task: curves.curve(task) for task in TASKS}, view)
         load_strictly(metric, loaded.tensors, assign=True)
         return metric

@@ -1,7 +1,7 @@
-"""Weights: a bundled file, a directory or a pinned Hub repository; safetensors alone, all checked.
+"""Weights: a bundled file, a directory or a pinned Hub repository; safetensors only, all checked.
 
-resolve: what ``weights=`` means. files: read, check, save. facts: check what a card or a config says. hub: download and
-upload. transfer: fetch and push. model_card: the Hub page. checkpoint: the authors' pickles.
+resolve: the meaning of ``weights=``. files: read, check, save. facts: check the values of a card or config. hub:
+download and upload. transfer: fetch and push. model_card: the Hub page. checkpoint: the authors' pickles.
 """
 
 from .files import WeightsNotFound

@@ -1,4 +1,4 @@
-"""The authors' checkpoints to safetensors: the one place where a pickle is opened, and no code in it is run."""
+"""Convert the authors' checkpoints to safetensors; only this module reads pickles, and it runs no code in them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .. import matfile
 from ..card import Card
 from .files import save_splits
 
-MAX_PICKLE = 50_000_000  # bytes that are looked through for what a refused pickle would run
+MAX_PICKLE = 50_000_000  # bytes of a refused pickle that are searched for what it would run
 
 
 class Savable(Protocol):
-    """What ``convert`` saves: a metric."""
+    """A metric, as ``convert`` needs it."""
 
     def save_pretrained(self, directory: Path) -> Path:
         """Write a directory of weights."""
@@ -40,31 +40,31 @@ def convert(
     mat: Path | None = None,
     numbers: Mapping[str, float] = MappingProxyType({}),
 ) -> Path:
-    """Write the weights of a metric, as ``create_metric(name, weights=out)`` reads them.
+    """Convert a checkpoint to a directory that ``create_metric(name, weights=out)`` reads.
 
     Args:
         card: the registered card of the metric.
-        build: makes the metric of the card and the tensors of a checkpoint, as ``from_tensors`` of its class does.
+        build: builds the metric from a card and the tensors of a checkpoint, such as ``from_tensors`` of its class.
         source: a checkpoint, or a folder with one for each split: the metric is then the mean over them.
-        out: the directory of the result; that of several splits has one folder for each.
+        out: the directory to write; several splits get one folder each.
         mat: for a ``build`` that takes ``mat``: a MATLAB file of predictions and labels, or the folder of these files.
-            None stands for the .mat of the same name beside each checkpoint.
-        numbers: what else ``build`` takes by name, such as ``slope`` and ``intercept``.
+            None: the .mat file of the same name next to each checkpoint.
+        numbers: further arguments of ``build`` by name, such as ``slope`` and ``intercept``.
 
     Returns:
         ``out``.
 
     Raises:
-        ValueError: a pickle that is more than tensors, a damaged file, keys or shapes that do not fit, an option that
-            the metric does not take.
+        ValueError: a pickle that holds more than tensors, a damaged file, keys or shapes that do not fit, an option
+            that the metric does not take.
         OSError: a missing file, or a full disk.
     """
-    takes = inspect.signature(build).parameters
-    takes_mat = "mat" in takes
+    parameters = inspect.signature(build).parameters
+    takes_mat = "mat" in parameters
     if mat is not None and not takes_mat:
         raise ValueError(f"{card.name} needs no predictions and labels; leave --mat out")
     for option in numbers:
-        if option not in takes:
+        if option not in parameters:
             raise ValueError(f"{card.name} has no {option}; leave --{option} out")
     files = find_checkpoints(source, card.checkpoint or "*.pth")
     if mat is not None and mat.is_file() and len(files) > 1:
@@ -87,7 +87,7 @@ def convert(
 
 
 def find_checkpoints(source: Path, pattern: str) -> dict[str, Path]:
-    """A checkpoint as {"": file}; of a folder the files of one model by the split in their names, {"v0": file, ...}.
+    """Return {"": file} of a single checkpoint, or {"v0": file, ...} of a folder, by the split in each file's name.
 
     Raises:
         ValueError: no such files, a name without a split, two files of one split.
@@ -96,14 +96,15 @@ def find_checkpoints(source: Path, pattern: str) -> dict[str, Path]:
         return {"": source}
     files = sorted(source.glob(pattern))
     if not files:
-        raise ValueError(f"{source} holds no {pattern}; give the checkpoint itself if it is called otherwise")
+        raise ValueError(f"{source} holds no {pattern}; give the checkpoint itself if it has another name")
     if len(files) == 1:
         return {"": files[0]}
+
     splits: dict[int, Path] = {}
     for file in files:
         match = re.search(r"_v(\d+)_", file.name)
         if match is None:
-            raise ValueError(f"the name of {file} does not tell its split as _v0_ does; give one checkpoint")
+            raise ValueError(f"the name of {file} holds no split such as _v0_; give one checkpoint")
         other = splits.setdefault(int(match[1]), file)
         if other != file:
             raise ValueError(f"{other.name} and {file.name} are of one split; leave the one to be used in {source}")
@@ -111,22 +112,22 @@ def find_checkpoints(source: Path, pattern: str) -> dict[str, Path]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: a state dict, bare or under "state_dict" or "model".
+    """Read the tensors of a checkpoint: a state dict, bare or under "state_dict" or "model".
 
-    The first ``module.`` in each key, a trace of data-parallel training, is removed.
+    The first ``module.`` in each key, which data-parallel training adds, is removed.
 
     Raises:
-        ValueError: a pickle that would run code, a damaged file, something else than tensors.
+        ValueError: a pickle that would run code, a damaged file, anything but tensors.
         OSError: missing or unreadable.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist or is no file; give the checkpoint")
-    path.open("rb").close()  # its own error, if it cannot be read at all
+        raise FileNotFoundError(f"{path} does not exist or is not a file; give the checkpoint")
+    path.open("rb").close()  # raises its own error if the file cannot be read
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of a pickle's protocol
+            warnings.simplefilter("ignore")  # torch warns of the pickle's protocol
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch answers damage with UnpicklingError, RuntimeError, EOFError, OSError, ...
+    except Exception as error:  # torch reports damage as UnpicklingError, RuntimeError, EOFError, OSError, ...
         raise ValueError(_refusal(path, str(error))) from error
 
     for key in ("state_dict", "model"):
@@ -136,21 +137,24 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} holds a {type(content).__name__}, not a state dict; give the file with the tensors")
     others = [f"{key} ({type(value).__name__})" for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise ValueError(f"{path} is no state dict: {', '.join(others[:10])} are no tensors")
+        raise ValueError(f"{path} is not a state dict: {', '.join(others[:10])} are not tensors")
     return {key.replace("module.", "", 1): value for key, value in content.items()}
 
 
 def _refusal(path: Path, reason: str) -> str:
-    """Say in one line why torch did not load a file, out of its paragraphs."""
+    """Summarize in one line why torch did not load a file."""
     named = re.search(r"GLOBAL ([\w.]+)", reason)
-    wanted = named[1] if named else _first_call(path)
-    if wanted:
-        return f"{path} is refused: loading it would run {wanted}, which tensors do not need; nothing was run"
-    return f"{path} is cut short, damaged or no checkpoint; get it anew"
+    function = named[1] if named else _first_foreign_import(path)
+    if function:
+        return f"{path} is refused: loading it would run {function}, which tensors do not need; nothing was run"
+    return f"{path} is cut short, damaged or not a checkpoint; download it again"
 
 
-def _first_call(path: Path) -> str:
-    """Name what a pickle of a newer protocol would import that is not torch's, by reading its opcodes; "" for none."""
+def _first_foreign_import(path: Path) -> str:
+    """Return the first name that a pickle would import from outside torch, found in its opcodes; "" for none.
+
+    torch's own message does not name it for newer pickle protocols.
+    """
     with path.open("rb") as file:
         stream: IO[bytes] = file
         with suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
@@ -163,26 +167,25 @@ def _first_call(path: Path) -> str:
 
     texts: list[str] = []
     try:
-        for _ in range(5):  # a legacy checkpoint has some pickles of numbers ahead of that of the tensors
+        for _ in range(5):  # a legacy checkpoint has some pickles of numbers before the one of tensors
             for code, value, _ in pickletools.genops(stream):
                 if isinstance(value, str):
                     texts.append(value)
-                if (
-                    code.name == "STACK_GLOBAL"
-                    and len(texts) > 1
-                    and not texts[-2].startswith(("torch", "collections"))
-                ):
-                    return ".".join(texts[-2:])
-    except Exception:  # damage, in whatever form pickletools meets it
+                if code.name != "STACK_GLOBAL" or len(texts) < 2:
+                    continue
+                module, name = texts[-2:]
+                if not module.startswith(("torch", "collections")):
+                    return f"{module}.{name}"
+    except Exception:  # pickletools raises errors of many types on damaged files
         return ""
     return ""
 
 
 def read_mat(checkpoint: Path, mat: Path | None) -> dict[str, Any] | None:
-    """Read the MATLAB file that belongs to a checkpoint; None where none was given and none is beside it.
+    """Read the MATLAB file that belongs to a checkpoint; None if ``mat`` is None and no such file is next to it.
 
     Raises:
-        ValueError: no MATLAB file.
+        ValueError: not a MATLAB file.
         OSError: missing.
     """
     beside = checkpoint.with_suffix(".mat")

@@ -1,4 +1,4 @@
-"""Check what a file says of itself: no fact of a card or a config that comes with weights is believed unseen."""
+"""Check the card and config that come with weights: type and range of every value."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MAX_BYTES = 1_000_000  # of a config; those of this library have a few thousand
 MAX_LETTERS = 10_000  # of a string in a card
 MAX_SIZE = 10_000  # of ``min_size``
 SHA256 = re.compile(r"[0-9a-f]{64}|")
-REMEDY = "get the weights anew, or save the metric again"
+REMEDY = "download the weights again, or save the metric again"
 
 
 class DamagedError(ValueError):
-    """A file is not what was written: the one case in which a Hub's file is downloaded once more."""
+    """A file is not what was written; a file of the Hub is then downloaded once more."""
 
 
 class Facts(dict[str, Any]):
-    """The facts of a config, read one by one with their type and range; ``where`` names the file in errors."""
+    """The values of a config, each read with a check of type and range; ``where`` names the file in errors."""
 
     def __init__(self, facts: Mapping[str, Any], where: object) -> None:
         super().__init__(facts)
@@ -49,8 +49,8 @@ class Facts(dict[str, Any]):
             self._refuse(key, "true or false")
         return bool(self[key])
 
-    def whole(self, key: str, low: int, high: int) -> int:
-        """Return an integer of ``low`` to ``high``."""
+    def integer(self, key: str, low: int, high: int) -> int:
+        """Return an integer from ``low`` to ``high``."""
         value = self[key]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             self._refuse(key, f"a whole number of {low} to {high}")
@@ -63,17 +63,17 @@ class Facts(dict[str, Any]):
         return float(self[key])
 
     def numbers(self, key: str, count: int | None = None) -> list[float]:
-        """Return a list of finite numbers, of ``count`` of them where it is given."""
+        """Return a list of finite numbers, ``count`` of them if it is given."""
         value = self[key]
         if not isinstance(value, list) or not all(map(is_number, value)) or count not in (None, len(value)):
-            self._refuse(key, f"a list of {count or ''} finite numbers".replace("  ", " "))
+            self._refuse(key, f"a list of {count} finite numbers" if count else "a list of finite numbers")
         return [float(item) for item in value]
 
     def curve(self, key: str) -> list[float]:
-        """Return the four parameters of ``logistic``; the last one, a width, is not 0."""
+        """Return the four parameters of ``logistic``; the last one, a width, must not be 0."""
         values = self.numbers(key, 4)
         if values[3] == 0:
-            self._refuse(key, "the parameters of a logistic, of which the last is not 0")
+            self._refuse(key, "the parameters of a logistic, whose last one must not be 0")
         return values
 
     def strings(self, key: str) -> list[str]:
@@ -84,9 +84,9 @@ class Facts(dict[str, Any]):
         return list(value)
 
     def part(self, key: str) -> Facts:
-        """Return the facts under a key."""
+        """Return the object under a key."""
         if not isinstance(self[key], dict):
-            self._refuse(key, "an object of facts")
+            self._refuse(key, "an object")
         return Facts(self[key], f"{self.where} ({key})")
 
 
@@ -96,7 +96,7 @@ def is_number(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error shows it: short, on one line."""
+    """Format a value for an error message: short, on one line."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -105,7 +105,7 @@ def read_config(path: Path) -> Any:
     """Read a config file.
 
     Raises:
-        DamagedError: it is too large, not UTF-8 or no JSON.
+        DamagedError: it is too large, not UTF-8 or not JSON.
         OSError: missing or unreadable.
     """
     try:
@@ -118,44 +118,46 @@ def parse_config(text: str, path: Path) -> Facts:
     """Parse the config in the header of a weights file.
 
     Raises:
-        DamagedError: it is no JSON, or no object of facts.
+        DamagedError: it is not a JSON object.
     """
     try:
         config = parse_json(text)
     except ValueError as error:
-        raise DamagedError(f"the config in the header of {path} is none ({error}); {REMEDY}") from error
+        raise DamagedError(f"the config in the header of {path} is invalid ({error}); {REMEDY}") from error
     if not isinstance(config, dict):
-        raise DamagedError(f"the config in the header of {path} is no object of facts; {REMEDY}")
+        raise DamagedError(f"the config in the header of {path} is not an object; {REMEDY}")
     return Facts(config, path)
 
 
 def check_card(facts: object, registered: Card, where: object) -> Card:
-    """Return the card that weights bring along.
+    """Build the card saved with weights from its checked JSON.
 
     Args:
-        facts: what their config says.
-        registered: the card of the metric that is to load them; what its code relies on may not differ.
+        facts: the "card" of their config.
+        registered: the card of the metric that loads them; the fields that its code relies on must be equal.
         where: names the file in errors.
 
     Raises:
-        ValueError: unknown facts.
-        DamagedError: missing ones, or of another type or range.
+        ValueError: unknown fields.
+        DamagedError: missing fields, or values of another type or out of range.
     """
     if not isinstance(facts, dict):
-        raise DamagedError(f"the card in {where} is {shown(facts)}, not an object of facts; {REMEDY}")
+        raise DamagedError(f"the card in {where} is {shown(facts)}, not an object; {REMEDY}")
     known = {field.name: str(field.type) for field in fields(Card)}
     unknown = sorted(set(facts) - known.keys())
     if unknown:
-        raise ValueError(f"{where} states facts that this version does not know: {', '.join(unknown)[:60]}")
+        raise ValueError(f"{where} has fields that this version does not know: {', '.join(unknown)[:60]}")
+
+    values: dict[str, Any] = {}
     for name, value in facts.items():
         wanted, fits = _KINDS[known[name]]
         if not fits(value):
             raise DamagedError(f"{name!r} of the card in {where} is {shown(value)}, not {wanted}; {REMEDY}")
+        values[name] = tuple(value) if isinstance(value, list) else value
     try:
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
         card = Card(**values)
     except TypeError as error:
-        raise DamagedError(f"{where} lacks facts of the card ({error}); {REMEDY}") from error
+        raise DamagedError(f"{where} lacks fields of the card ({error}); {REMEDY}") from error
     _check_values(card, registered, where)
     return card
 
@@ -172,7 +174,7 @@ def _check_values(card: Card, registered: Card, where: object) -> None:
     if not low < high:
         raise DamagedError(f"'score_range' of the card in {where} is {card.score_range}, not low and high; {REMEDY}")
     if card.typical_range and card.typical_range[0] == card.typical_range[1]:
-        raise DamagedError(f"'typical_range' of the card in {where} is {card.typical_range}, two like ends; {REMEDY}")
+        raise DamagedError(f"'typical_range' of the card in {where} has two equal ends, {card.typical_range}; {REMEDY}")
     if not SHA256.fullmatch(card.sha256):
         raise DamagedError(f"'sha256' of the card in {where} is {shown(card.sha256)}, not 64 hex digits; {REMEDY}")
 
@@ -185,7 +187,7 @@ def _is_range(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
 
 
-# What a fact of a card may be in JSON, by the type of the field.
+# The values that a field of a card may have in JSON, by its type: in words, and as a check.
 _KINDS: dict[str, tuple[str, Callable[[object], bool]]] = {
     "str": ("a line of text", _is_text),
     "bool": ("true or false", lambda value: isinstance(value, bool)),

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors read and written, hashes, strict loading, a directory as ``save_pretrained`` has it."""
+"""Files of weights: read and write safetensors, hashes, strict loading, the directory of ``save_pretrained``."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ WEIGHTS, CONFIG, README, LICENSE = FILES = "model.safetensors", "config.json", "
 BUNDLED = Path(__file__).parent / "bundled"
 
 
-class WeightsNotFound(OSError):  # noqa: N818  (a state of affairs to remedy, named as users look for it)
-    """The weights are not at hand; the message names the file, where it comes from and how to install it."""
+class WeightsNotFound(OSError):  # noqa: N818  (named as users look for it)
+    """The weights are not on this machine; the message names the file, its origin and how to install it."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """One set of weights as read from disk."""
+    """One set of weights, read from disk."""
 
-    card: Card  # the registered card, with what the weights say of themselves
+    card: Card  # the registered card, or the card saved with the weights
     tensors: dict[str, Tensor]  # float32
-    config: Facts  # Metric.weight_config of the metric that saved them
+    config: Facts  # ``weight_config`` of the metric that saved them
 
 
 # Reading
@@ -47,14 +47,14 @@ def read_weights(path: Path, sha256: str, card: Card) -> Loaded:
     Raises:
         WeightsNotFound: missing.
         DamagedError: another hash, or a value that is not finite.
-        ValueError: not safetensors, or none of this library.
+        ValueError: not safetensors, or not written by this library.
     """
     if not path.is_file():
         raise WeightsNotFound(f"{path} is missing; install the package again or give create_metric(..., weights=DIR)")
-    found = digest(path)
-    if found != sha256:
+    actual = digest(path)
+    if actual != sha256:
         raise DamagedError(
-            f"{path} is damaged or was exchanged: its sha256 is {found}, the card says {sha256}; get it anew"
+            f"{path} is damaged or was replaced: its sha256 is {actual}, the card says {sha256}; {REMEDY}"
         )
 
     try:
@@ -64,15 +64,14 @@ def read_weights(path: Path, sha256: str, card: Card) -> Loaded:
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{path} is not a safetensors file ({error}); pickled checkpoints are not loaded") from error
     if header is None:
-        raise ValueError(f"{path} has no config in its header, so it is not of this library; {REMEDY}")
+        raise ValueError(f"{path} has no config in its header, so this library did not write it; {REMEDY}")
+
+    copies = {}  # in memory: the tensors above are mapped from the file
     for key, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise DamagedError(f"{key} in {path} holds NaN or infinity; {REMEDY}")
-    floats = {  # of memory, no more of the file
-        key: value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
-        for key, value in tensors.items()
-    }
-    return Loaded(card, floats, parse_config(header, path))
+        copies[key] = value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+    return Loaded(card, copies, parse_config(header, path))
 
 
 def digest(path: Path) -> str:
@@ -88,12 +87,12 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], assign: bool
     """Load a state dict whose keys and shapes must all match.
 
     Args:
-        module: what is loaded.
+        module: the module to load into.
         tensors: its state dict.
-        assign: take the tensors themselves instead of copying them, as a module on the meta device needs it.
+        assign: use the tensors themselves instead of copies, as a module on the meta device needs.
 
     Raises:
-        ValueError: the message lists what is missing, unexpected, of another shape or not of floats.
+        ValueError: the message lists the keys that are missing, unexpected, of another shape or not floats.
     """
     own = module.state_dict()
     wrong = [f"missing {key}" for key in own.keys() - tensors.keys()]
@@ -123,14 +122,14 @@ def _contents(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple
 
 
 def save(card: Card, tensors: Mapping[str, Tensor], config: Mapping[str, Any], directory: Path) -> Path:
-    """Write ``model.safetensors``, ``config.json``, ``README.md`` (a Hub model card) and, if need be, ``LICENSE``.
+    """Write ``model.safetensors``, ``config.json``, ``README.md`` (a model card) and, for some licenses, ``LICENSE``.
 
     Raises:
         ValueError: there are no tensors.
-        OSError: the disk is full or read-only; the message names the file, and what was there before is whole.
+        OSError: the disk is full or read-only; the message names the file, and the old files are unchanged.
     """
     if not tensors:
-        raise ValueError(f"{card.name} has no weights to save; it is made by its name alone")
+        raise ValueError(f"{card.name} has no weights to save; create_metric({card.name!r}) builds it")
     own, metadata = _contents(tensors, config)
 
     with WholeFiles(directory) as files:
@@ -141,7 +140,7 @@ def save(card: Card, tensors: Mapping[str, Tensor], config: Mapping[str, Any], d
 
 
 def save_splits(card: Card, directory: Path, names: Sequence[str]) -> Path:
-    """Write config.json and model card above the folders of splits that are saved already."""
+    """Write the config.json and model card of a directory whose folders hold the saved splits."""
     with WholeFiles(directory) as files:
         _write_facts(files, replace(card, weights="", sha256="", hub="", origin=""), splits=list(names))
     return directory
@@ -157,17 +156,17 @@ def _write_facts(files: WholeFiles, card: Card, **more: Any) -> None:
 
 
 def _license(card: Card) -> str:
-    """Write out the license of a card, with the notice if it names one."""
+    """Return the text of a card's license, followed by the notice if the license names one."""
     notice = BUNDLED / f"NOTICE.{card.name}"
     named = notice.name in card.license and notice.is_file()
     return f"{card.name}: {card.license}\n" + (f"\n{notice.read_text(encoding='utf-8')}" if named else "")
 
 
 class WholeFiles:
-    """Write files of one directory so that either all of them take their place or none does.
+    """Write several files of a directory: all of them or none.
 
-    Each is written beside its place under another name and moved there at the end. So an old file is whole or replaced,
-    a link that lies in its place is replaced and not followed, and the mode is that of any new file.
+    Each file is written under a temporary name in the same directory and renamed at the end. So an old file is either
+    unchanged or replaced, a link of the same name is replaced and not followed, and permissions are those of new files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -194,7 +193,7 @@ class WholeFiles:
             with path.open("xb") as empty:
                 mode = os.fstat(empty.fileno()).st_mode
             write(path)
-            path.chmod(mode & 0o777)  # safetensors makes files that their owner alone can read
+            path.chmod(mode & 0o777)  # safetensors writes files that only their owner can read
         except (OSError, SafetensorError) as error:
             raise self._failed(self.directory / name, error) from error
 

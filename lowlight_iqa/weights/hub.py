@@ -1,7 +1,7 @@
-"""The Hugging Face Hub: pinned files out of the client's cache or downloaded, and uploads.
+"""The Hugging Face Hub: pinned files from the client's cache or downloaded, and uploads.
 
-The client's own timeouts hold for each read and write; around them stands a limit for the whole, which a server that
-sends a byte a second would otherwise stretch without end.
+The client's own timeouts apply to each read and write. A limit on the whole download is added here, since a server
+that sends a byte a second would otherwise never time out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .facts import DamagedError
 from .files import WEIGHTS, WeightsNotFound, digest
 
 CONNECT = 1.5  # seconds to look up a name, and to connect to each of its addresses
-ANSWER = 10.0  # seconds until the Hub says whether it has a file
-PATIENCE, RATE = 30.0, 50_000  # seconds for any download, and bytes a second beyond
-TRIES, PAUSE = 3, 0.5  # of a Hub that answers 429 or 5xx
+ANSWER = 10.0  # seconds until the Hub must answer whether it has a file
+GRACE, MIN_RATE = 30.0, 50_000  # a download may take so many seconds, and more by its size at so many bytes a second
+TRIES, PAUSE = 3, 0.5  # attempts, and seconds between them, where the Hub answers 429 or 5xx
 MAX_BYTES = {WEIGHTS: 20_000_000_000}  # the largest tower has 1.7 GB
 MAX_OTHER = 1_000_000  # bytes of a config, a README, a license
 _PINNED = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})(/(?P<folder>[\w-]+))?")
@@ -34,24 +34,24 @@ _PINNED = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})
 T = TypeVar("T")
 
 
-def download(source: str, file: str, anew: bool = False) -> Path:
-    """Return a file of a pinned repository: out of the client's cache without any connection, or downloaded.
+def download(source: str, file: str, force: bool = False) -> Path:
+    """Return a file of a pinned repository: from the client's cache without any connection, or downloaded.
 
     Args:
-        source: ``hf://owner/repo@<40-hex commit>``, or that with ``/folder`` behind it.
+        source: ``hf://owner/repo@<40-hex commit>``, optionally followed by ``/folder``.
         file: the file's name.
-        anew: download it even if it is cached.
+        force: download it even if it is cached.
 
     Raises:
         ValueError: the source is not pinned.
-        DamagedError: the cached file is not what the cache's own name for it says.
+        DamagedError: the cached file does not have the hash that the cache names it by.
         WeightsNotFound: not cached, and the download failed.
     """
     match = _PINNED.fullmatch(source)
     if match is None or ".." in match["repo"]:
         named = re.match(r"hf:/*([\w.-]+/[\w.-]+)", source)
         raise ValueError(
-            f"{source!r} does not name one set of weights for ever; write "
+            f"{source!r} does not pin one set of weights; write "
             f"hf://{named[1] if named else 'owner/repo'}@<40-hex commit>, "
             "the full commit hash from the repository's history (a branch or tag can move)"
         )
@@ -59,45 +59,49 @@ def download(source: str, file: str, anew: bool = False) -> Path:
 
     repo, revision = match["repo"], match["revision"]
     path = f"{match['folder']}/{file}" if match["folder"] else file
-    cached = None if anew else try_to_load_from_cache(repo, path, revision=revision)
+    cached = None if force else try_to_load_from_cache(repo, path, revision=revision)
     if isinstance(cached, str):
         _check_blob(Path(cached))
         return Path(cached)
+
     try:
         with _quiet():
-            return _download(repo, path, revision, anew)
-    except Exception as error:  # the client raises those of whatever it talks HTTP with
+            return _download(repo, path, revision, force)
+    except Exception as error:  # the client raises the errors of its HTTP library
         raise WeightsNotFound(
-            f"{path} of {repo} at revision {revision} is not cached, and the download failed ({_why(error)}; asked: "
-            f"{':'.join(map(str, _gate()))}); on a machine with a network: `lowlight-iqa fetch {source} --to DIR`, "
-            "then create_metric(..., weights=DIR)"
+            f"{path} of {repo} at revision {revision} is not cached, and the download from "
+            f"{':'.join(map(str, _address()))} failed ({_reason(error)}); on a machine with a network: "
+            f"`lowlight-iqa fetch {source} --to DIR`, then create_metric(..., weights=DIR)"
         ) from error
 
 
-def _download(repo: str, path: str, revision: str, anew: bool) -> Path:
-    """Ask whether the Hub has a file and how large it is, then download it within a time by its size."""
+def _download(repo: str, path: str, revision: str, force: bool) -> Path:
+    """Ask the Hub whether it has a file and how large it is, then download it within a time limit set by its size."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE is set")
     _look_up()
     url = hf_hub_url(repo, path, revision=revision)
-    facts = _within(ANSWER * 2, "answer", lambda: _retried(lambda: get_hf_file_metadata(url, timeout=_timeout())))
-    if facts.commit_hash is None:
-        raise OSError(f"{constants.ENDPOINT} answers without X-Repo-Commit, so it is no Hub; check proxy and firewall")
-    size = facts.size
-    most = MAX_BYTES.get(Path(path).name, MAX_OTHER)
-    if size is not None and size > most:
-        raise OSError(f"it has {size} bytes, more than {most}")
+    metadata = _within(ANSWER * 2, "answer", lambda: _retried(lambda: get_hf_file_metadata(url, timeout=_timeout())))
+    if metadata.commit_hash is None:
+        raise OSError(
+            f"{constants.ENDPOINT} answers without X-Repo-Commit, so it is not a Hub; check proxy and firewall"
+        )
+
+    size = metadata.size
+    limit = MAX_BYTES.get(Path(path).name, MAX_OTHER)
+    if size is not None and size > limit:
+        raise OSError(f"it has {size} bytes, more than {limit}")
     return _within(
-        PATIENCE + (size or most) / RATE,
+        GRACE + (size or limit) / MIN_RATE,
         f"{size} bytes",
-        lambda: Path(hf_hub_download(repo, path, revision=revision, force_download=anew, etag_timeout=ANSWER)),
+        lambda: Path(hf_hub_download(repo, path, revision=revision, force_download=force, etag_timeout=ANSWER)),
     )
 
 
 def _check_blob(path: Path) -> None:
-    """Compare a cached file with the hash that its blob is called by; without links there is no such name.
+    """Compare a cached file with the hash in its blob's name; a cache without links has no such names.
 
     Raises:
         DamagedError: they differ.
@@ -105,19 +109,19 @@ def _check_blob(path: Path) -> None:
     if not path.is_symlink():
         return
     blob = os.path.basename(os.readlink(path))
-    content: str | None = None
-    if re.fullmatch(r"[0-9a-f]{40}", blob):  # git's name of a small file
+    actual: str | None = None
+    if re.fullmatch(r"[0-9a-f]{40}", blob):  # git's SHA-1 of a small file
         size = path.stat().st_size
         if size <= MAX_OTHER:
-            content = hashlib.sha1(b"blob %d\0" % size + path.read_bytes(), usedforsecurity=False).hexdigest()
+            actual = hashlib.sha1(b"blob %d\0" % size + path.read_bytes(), usedforsecurity=False).hexdigest()
     elif re.fullmatch(r"[0-9a-f]{64}", blob):
-        content = digest(path)
-    if content not in (None, blob):
-        raise DamagedError(f"{path} is damaged or was exchanged: the cache calls it {blob}, its hash is {content}")
+        actual = digest(path)
+    if actual not in (None, blob):
+        raise DamagedError(f"{path} is damaged or was replaced: the cache names it {blob}, its hash is {actual}")
 
 
 def upload(directory: Path, files: Sequence[str], repo: str, *, private: bool, message: str) -> str:
-    """Upload files of a directory in one go and return ``hf://owner/repo@<commit>``.
+    """Upload files of a directory in one commit and return ``hf://owner/repo@<commit>``.
 
     Raises:
         OSError: the Hub cannot be reached or refuses.
@@ -130,46 +134,46 @@ def upload(directory: Path, files: Sequence[str], repo: str, *, private: bool, m
         _look_up()
         with _quiet():
             api = HfApi()
-            api.create_repo(repo, private=private or None, exist_ok=True)  # None: as the organization has it
+            api.create_repo(repo, private=private or None, exist_ok=True)  # None: the organization's default
             commit = api.upload_folder(
                 repo_id=repo, folder_path=directory, allow_patterns=list(files), commit_message=message
             )
     except Exception as error:
         raise OSError(
-            f"{directory} could not be uploaded to {repo} ({_why(error)}); "
+            f"{directory} could not be uploaded to {repo} ({_reason(error)}); "
             "uploading needs a network and a token that may write, by `hf auth login` or in HF_TOKEN"
         ) from error
     return f"hf://{repo}@{commit.oid}"
 
 
-def _gate() -> tuple[str, int]:
+def _address() -> tuple[str, int]:
     """Return host and port of the Hub, or of the proxy to it where one is set."""
     from huggingface_hub import constants
 
-    place = urlsplit(constants.ENDPOINT)
-    proxies = {} if proxy_bypass(place.hostname or "") else getproxies()
-    proxy = proxies.get(place.scheme, proxies.get("all"))
+    url = urlsplit(constants.ENDPOINT)
+    proxies = {} if proxy_bypass(url.hostname or "") else getproxies()
+    proxy = proxies.get(url.scheme, proxies.get("all"))
     if proxy:
-        place = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    return place.hostname or "", place.port or {"https": 443, "socks5": 1080}.get(place.scheme, 80)
+        url = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    return url.hostname or "", url.port or {"https": 443, "socks5": 1080}.get(url.scheme, 80)
 
 
 def _look_up() -> None:
-    """Look up the name of the Hub, which no client limits in time.
+    """Look up the Hub's host name, for which the client has no timeout.
 
     Raises:
         OSError: no such name, or no answer.
     """
-    host, port = _gate()
+    host, port = _address()
     _within(CONNECT, f"address of {host}", lambda: socket.getaddrinfo(host, port))
 
 
 def _within(seconds: float, what: str, call: Callable[[], T]) -> T:
-    """Return what a call returns, if it does so in time; else it is left behind in its thread.
+    """Run a call in a thread and return its result; after ``seconds`` the thread is abandoned.
 
     Raises:
-        TimeoutError: it does not.
-        Exception: what the call raises.
+        TimeoutError: the call takes longer.
+        Exception: the call's own error.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -191,7 +195,7 @@ def _within(seconds: float, what: str, call: Callable[[], T]) -> T:
 
 
 def _retried(call: Callable[[], T]) -> T:
-    """Call up to ``TRIES`` times while the Hub answers that it is busy or broken."""
+    """Repeat a call up to ``TRIES`` times while the Hub answers 429 or 5xx."""
     for number in range(1, TRIES + 1):
         try:
             return call()
@@ -204,7 +208,7 @@ def _retried(call: Callable[[], T]) -> T:
 
 
 def _timeout() -> Any:
-    """Return the client's timeouts in the form of whichever HTTP library it uses."""
+    """Return the timeouts in the form of the client's HTTP library: requests or httpx."""
     from huggingface_hub import utils
 
     own = getattr(utils.get_session(), "timeout", None)  # type: ignore[attr-defined]
@@ -213,7 +217,7 @@ def _timeout() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the client from logging what the error will say."""
+    """Silence the client's log: the error holds the same information."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -223,8 +227,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _why(error: Exception) -> str:
-    """Return the client's error in one line; where it only says that something went wrong, what that was."""
+def _reason(error: Exception) -> str:
+    """Return the client's error, or the cause of an uninformative one, in one line."""
     if type(error).__name__ == "LocalEntryNotFoundError" and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

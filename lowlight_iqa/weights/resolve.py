@@ -1,4 +1,4 @@
-"""What ``weights=`` means: a bundled file, the installed weights of a name, a directory, a pinned Hub repository."""
+"""Resolve ``weights=``: a bundled file, the installed weights of a name, a directory, a pinned Hub repository."""
 
 from __future__ import annotations
 
@@ -23,51 +23,54 @@ def load(card: Card, source: str | Path | None = None) -> Loaded:
 
     Args:
         card: the registered card.
-        source: None for what the name stands for: the bundled file, else the installed directory, else the card's
+        source: None for the metric's default weights: the bundled file, else the installed directory, else the card's
             pinned Hub repository. Or a directory written by ``save_pretrained``, which never touches the network. Or
-            ``hf://owner/repo@<40-hex commit>``, with ``/v0`` behind it for one of several splits.
+            ``hf://owner/repo@<40-hex commit>``, followed by ``/v0`` for one of several splits.
 
     Raises:
-        WeightsNotFound: nothing there.
-        ValueError: a wrong hash, a pickle, weights of another metric, facts out of their range, an unpinned Hub name.
+        WeightsNotFound: there are no such weights.
+        ValueError: a wrong hash, a pickle, weights of another metric, config values out of range, an unpinned Hub name.
     """
     if source is None and card.weights:
         return read_weights(BUNDLED / card.weights, card.sha256, card)
     source = find_source(card) if source is None else source
-    return healed(source, partial(_load, card, source))
+    return with_retry(source, partial(_load, card, source))
 
 
 def splits(card: Card, source: str | Path | None = None) -> list[str | Path]:
-    """Return the sources that ``load`` takes, one for each split of a model that was trained on several.
+    """Return a source for ``load`` for each split that a model was trained on.
 
-    Such a directory or repository holds a complete directory for each split; its own config.json lists them:
-    ``{"card": {...}, "splits": ["v0", "v1", ...]}``. Any other source is its own single split.
+    The weights of several splits are a directory or repository with a complete directory for each split; its own
+    config.json lists them: ``{"card": {...}, "splits": ["v0", "v1", ...]}``. Any other source is its own single split.
 
     Args:
         card: the registered card, of weights that are not bundled.
         source: as for ``load``.
     """
     source = find_source(card) if source is None else source
-    config = healed(source, partial(_read_config, source))
+    config = with_retry(source, partial(_read_config, source))
     _check_name(config, card, source)
 
     names = config.get("splits", [])
-    if not isinstance(names, list) or not all(
-        isinstance(name, str) and re.fullmatch(r"[\w-]+", name) for name in names
-    ):
-        raise ValueError(f"{source} lists splits that are no plain names of folders: {shown(names)}")
+    if not isinstance(names, list) or not all(map(_is_folder_name, names)):
+        raise ValueError(f"{source} lists splits that are not plain folder names: {shown(names)}")
     if not names:
         return [source]
     if on_hub(source):
         return [f"{source}/{name}" for name in names]
+
     missing = [name for name in names if not (Path(source) / name / CONFIG).is_file()]
     if missing:
-        raise WeightsNotFound(f"{source} lacks {', '.join(missing)} of its {len(names)} splits; copy it anew")
+        raise WeightsNotFound(f"{source} lacks {', '.join(missing)} of its {len(names)} splits; copy it again")
     return [Path(source) / name for name in names]
 
 
+def _is_folder_name(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"[\w-]+", name) is not None
+
+
 def home() -> Path:
-    """Return the folder of what the user has installed: ``$LOWLIGHT_IQA_HOME``, by default the system's data folder."""
+    """Return the folder of installed weights: ``$LOWLIGHT_IQA_HOME``, by default the system's data folder."""
     given = os.environ.get("LOWLIGHT_IQA_HOME")
     if given:
         return Path(given)
@@ -81,7 +84,7 @@ def home() -> Path:
 
 
 def installed(name: str) -> Path:
-    """Return where the weights of a metric are installed: ``weights/NAME`` in ``home()``."""
+    """Return the folder in which the weights of a metric are installed: ``weights/NAME`` in ``home()``."""
     return home() / "weights" / name
 
 
@@ -89,20 +92,20 @@ def find_source(card: Card) -> str | Path:
     """Resolve the name of a metric without bundled weights: the installed directory, then the pinned repository.
 
     Raises:
-        WeightsNotFound: neither is there.
+        WeightsNotFound: there is neither.
     """
-    stored = installed(card.name)
-    if (stored / CONFIG).is_file():
-        return stored
+    directory = installed(card.name)
+    if (directory / CONFIG).is_file():
+        return directory
     if card.hub:
         return f"hf://{card.hub}"
     origin = f"they come from {card.origin}" if card.origin else f"no weights are published for {card.name!r}"
-    raise WeightsNotFound(f"{stored / WEIGHTS} does not exist; {origin}; or give create_metric(..., weights=DIR)")
+    raise WeightsNotFound(f"{directory / WEIGHTS} does not exist; {origin}; or give create_metric(..., weights=DIR)")
 
 
 def name_of(source: str | Path) -> str:
     """Return the name of the metric whose weights a source holds."""
-    name: str = healed(source, partial(_read_config, source))["card"]["name"]
+    name: str = with_retry(source, partial(_read_config, source))["card"]["name"]
     return name
 
 
@@ -111,8 +114,8 @@ def on_hub(source: str | Path) -> bool:
     return str(source).startswith("hf:")
 
 
-def healed(source: str | Path, read: Callable[[bool], T]) -> T:
-    """Call ``read(False)``; if that meets damage, ``read(True)``, which downloads a Hub's files once more."""
+def with_retry(source: str | Path, read: Callable[[bool], T]) -> T:
+    """Call ``read(False)``; if a file of the Hub is damaged, call ``read(True)``, which downloads it again."""
     try:
         return read(False)
     except DamagedError as damage:
@@ -124,15 +127,15 @@ def healed(source: str | Path, read: Callable[[bool], T]) -> T:
             raise damage from None
 
 
-def find_file(source: str | Path, name: str, anew: bool = False) -> Path:
-    """Return one of ``FILES`` of a source, downloaded if need be."""
+def find_file(source: str | Path, name: str, force: bool = False) -> Path:
+    """Return the path of one of ``FILES`` of a source, downloaded if it is not cached, or if ``force``."""
     if on_hub(source):
-        return hub.download(str(source), name, anew)
+        return hub.download(str(source), name, force)
     path = Path(source)
     if path.suffix and path.suffix != ".safetensors" and not path.is_dir():
         raise ValueError(
-            f"{path} is not safetensors; pickled checkpoints can run code and are not loaded, "
-            "`lowlight-iqa convert` makes safetensors of the authors'"
+            f"{path} is not safetensors; pickled checkpoints can run code and are not loaded; "
+            "`lowlight-iqa convert` converts those of the authors"
         )
     if path.suffix != ".safetensors":
         path = path / name
@@ -141,22 +144,22 @@ def find_file(source: str | Path, name: str, anew: bool = False) -> Path:
     if not path.is_file():
         raise WeightsNotFound(
             f"{path} does not exist; weights are a directory with {WEIGHTS} and {CONFIG}, "
-            "as metric.save_pretrained(DIR) and `lowlight-iqa train` write it"
+            "as written by metric.save_pretrained(DIR) and `lowlight-iqa train`"
         )
     return path
 
 
-def _load(card: Card, source: str | Path, anew: bool) -> Loaded:
-    config = _read_config(source, anew)
+def _load(card: Card, source: str | Path, force: bool) -> Loaded:
+    config = _read_config(source, force)
     _check_name(config, card, source)
     if config.get("splits"):
         raise ValueError(f"{source} holds several splits; load one, such as {splits(card, source)[0]}")
     own = check_card(config["card"], card, f"{CONFIG} of {source}")
-    return read_weights(find_file(source, WEIGHTS, anew), own.sha256, own)
+    return read_weights(find_file(source, WEIGHTS, force), own.sha256, own)
 
 
-def _read_config(source: str | Path, anew: bool) -> dict[str, Any]:
-    path = find_file(source, CONFIG, anew)
+def _read_config(source: str | Path, force: bool) -> dict[str, Any]:
+    path = find_file(source, CONFIG, force)
     config = read_config(path)
     card = config.get("card") if isinstance(config, dict) else None
     if not isinstance(card, dict) or not isinstance(card.get("name"), str):

@@ -1,4 +1,4 @@
-"""Fetch weights to a directory, push a directory to the Hub; both check what they move."""
+"""Fetch weights to a directory and push a directory to the Hub; both check the weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .resolve import find_file, find_source, load, splits
 
 
 def fetch(card: Card, source: str | Path | None = None, to: str | Path | None = None) -> Path:
-    """Download weights, if they are not at hand, check them and return where they are.
+    """Download weights if they are not cached, check them and return their path.
 
     Args:
         card: the registered card of their metric.
-        source: ``hf://owner/repo@<40-hex commit>``, or None for what the metric's name stands for.
+        source: ``hf://owner/repo@<40-hex commit>``, or None for the metric's default weights.
         to: a directory to copy them to, for ``create_metric(..., weights=to)`` elsewhere.
 
     Raises:
@@ -37,21 +37,23 @@ def fetch(card: Card, source: str | Path | None = None, to: str | Path | None = 
     if to is None:
         return find_file(source, CONFIG).parent
 
-    for place in dict.fromkeys([source, *each]):
-        folder = Path(to) if place == source else Path(to) / Path(place).name
-        _copy(place, folder, inside=place != source)
+    _copy(source, Path(to))
+    for split in each:
+        if split != source:
+            folder = Path(to) / Path(split).name
+            if folder.is_symlink():
+                raise OSError(f"{folder} is a link to somewhere else; remove it")
+            _copy(split, folder)
     return Path(to)
 
 
-def _copy(source: str | Path, folder: Path, inside: bool) -> None:
-    """Copy the files of a source; README and LICENSE may be missing, and weights beside a list of splits."""
-    if inside and folder.is_symlink():
-        raise OSError(f"{folder} is a link to somewhere else; remove it")
+def _copy(source: str | Path, folder: Path) -> None:
+    """Copy the files of a source that exist: README and LICENSE are optional, and a list of splits has no weights."""
     with WholeFiles(folder) as files:
         for name in FILES:
             with suppress(WeightsNotFound):
-                found = find_file(source, name)
-                files.write(name, lambda path, found=found: shutil.copyfile(found, path))  # type: ignore[misc]
+                original = find_file(source, name)
+                files.write(name, lambda path, original=original: shutil.copyfile(original, path))  # type: ignore[misc]
 
 
 def push(card: Card, directory: str | Path, repo: str, *, private: bool = False) -> str:
@@ -59,9 +61,9 @@ def push(card: Card, directory: str | Path, repo: str, *, private: bool = False)
 
     Args:
         card: the registered card of their metric.
-        directory: what ``save_pretrained`` wrote.
-        repo: owner/repo; made if it does not exist.
-        private: make it private; by default as the owner's settings have it.
+        directory: written by ``save_pretrained``.
+        repo: owner/repo; created if it does not exist.
+        private: make it private; by default the owner's settings decide.
 
     Returns:
         ``hf://owner/repo@<40-hex commit>``, which ``create_metric(..., weights=)`` takes.
@@ -72,6 +74,7 @@ def push(card: Card, directory: str | Path, repo: str, *, private: bool = False)
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise ValueError(f"{repo!r} is not the name of a repository; write owner/repo")
+
     directory = Path(directory)
     each = splits(card, directory)
     for split in each:

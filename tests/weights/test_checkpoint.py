@@ -141,7 +141,7 @@ def test_folders_that_are_not_clear(tmp_path):
     with pytest.raises(ValueError, match=r"toy_v1_ep10.* and toy_v1_ep30.* are of one split"):
         convert("toy", source, tmp_path / "out")
     (source / "toy_v1_ep30_SRCC0.92.pth").rename(source / "toy_vx_ep1.pth")
-    with pytest.raises(ValueError, match="does not tell its split"):
+    with pytest.raises(ValueError, match="holds no split"):
         convert("toy", source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -187,7 +187,7 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path, legacy):
 )
 def test_what_is_no_checkpoint(tmp_path, content):
     (tmp_path / "x.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.pth .*(get it anew|give the file)"):
+    with pytest.raises(ValueError, match=r"x\.pth .*(download it again|give the file)"):
         read_checkpoint(tmp_path / "x.pth")
 
 

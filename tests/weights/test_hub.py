@@ -466,7 +466,7 @@ def test_what_has_no_splits_is_its_own(saved):
 def test_splits_lie_inside(several, names):
     config = json.loads((several / CONFIG).read_text())
     (several / CONFIG).write_text(json.dumps({**config, "splits": names}))
-    with pytest.raises(ValueError, match="plain names"):
+    with pytest.raises(ValueError, match="plain folder names"):
         splits(get_card(METRIC), several)
 
 
@@ -593,7 +593,7 @@ def test_a_server_that_accepts_and_never_answers(source, monkeypatch):
 
 
 def test_a_download_that_drips_comes_to_an_end(hub, source, monkeypatch):
-    monkeypatch.setattr(lowlight_iqa.weights.hub, "PATIENCE", 0.5)
+    monkeypatch.setattr(lowlight_iqa.weights.hub, "GRACE", 0.5)
     hub.bodies[CONFIG] = [lambda whole: time.sleep(4) or whole]
     with pytest.raises(WeightsNotFound, match=r"no \d+ bytes within 0\.\d+ s"):
         scores(source)

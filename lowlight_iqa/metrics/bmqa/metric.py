@@ -76,7 +76,7 @@ def checked_config(facts: Facts) -> Config:
         if field.name in texts:
             values[field.name] = facts.choice(field.name, texts[field.name])
         else:
-            values[field.name] = facts.whole(field.name, 1, most.get(field.name, 10_000))
+            values[field.name] = facts.integer(field.name, 1, most.get(field.name, 10_000))
     return Config(**values)
 
 
@@ -236,7 +236,7 @@ class Bmqa(Metric):
     @torch.no_grad()
     def caption(self, img: Pictures) -> list[str]:
         """What ``metric(img)`` says of each picture; ``metric(img, text=metric.caption(img))`` is the same score."""
-        singles = [self._single(picture) for picture in as_list(img)]
+        singles = [self._check_one(picture) for picture in as_list(img)]
         captions = [self._captions(x, self._features(x))[0][0] for x in singles]
         return [self.network.vocabulary.decode(tokens) for tokens in captions]
 

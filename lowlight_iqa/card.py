@@ -19,7 +19,9 @@ class Card:
     # Scores of real pictures, at their good end and their bad end, measured by tools/measure_typical.py: the loss is 0
     # at the first and 1 at the second. None: the ends of score_range.
     typical_range: tuple[float, float] | None = None
-    gradient: str = "exact"  # "exact", or which part of the score is piecewise constant
+    gradient: str = "exact"  # in words: "exact", what is relaxed, where it is zero
+    piecewise: bool = False  # a part of the score is constant by pieces: the gradient is that of the rest
+    zero_gradient: tuple[str, ...] = ()  # pictures of lowlight_iqa.testing that vary and on which it vanishes
     learned: bool = False  # trained on people's scores
     commercial: bool = True  # whether the weights may be used commercially
     needs_reference: bool = False  # metric(enhanced, reference=dark)
@@ -57,6 +59,7 @@ class Card:
             "score": f"{low:g} to {high:g}, {'lower' if self.lower_better else 'higher'} is better",
             "typical, good and bad end": typical,
             "gradient": self.gradient,
+            "no gradient on": ", ".join(self.zero_gradient),
             "sees": ", ".join(self.sees),
             "blind spots": self.blind_spots,
             "input": f"RGB in [0, 1], shortest side at least {self.min_size}"

@@ -29,12 +29,15 @@ FEATURES = 36
         summary="36 spatial statistics and the authors' regression on LIVE's scores (official model)",
         source="Mittal et al., IEEE TIP 2012; reference implementation: LIVE's BRISQUE_release (MATLAB, libsvm)",
         lower_better=True,
-        # The least and the greatest value that the regression has for any features: no picture can leave it.
+        # Just beyond the least and the greatest value of the regression, -318.3 and 527.1, that climbing from each of
+        # its support vectors finds. That there is none beyond them is not proven; no picture has come near them.
         # Photographs have 0 to 110, single-pixel checkers and night skies of sparse points up to 220.
         score_range=(-320.0, 530.0),
         typical_range=(-2.54, 112.0),
         license="LIVE, University of Texas at Austin: free with the notice in weights/bundled/NOTICE.brisque",
-        gradient="exact; zero on a picture whose gray levels all round to one, as where only blue varies by a step",
+        zero_gradient=("noise of one step", "blue noise of one step"),
+        gradient="exact; fades to zero far from all training pictures, as on noise of one 8-bit step, and is zero on a "
+        "picture whose gray levels all round to one",
         learned=True,
         min_size=32,
         sees=("noise", "blur", "compression", "exposure"),
@@ -51,10 +54,11 @@ FEATURES = 36
         source="features of Mittal et al., IEEE TIP 2012; RBF support vector regression, C 64, gamma 0.1, epsilon 0.3, "
         "chosen by 5-fold cross-validation inside the training pictures",
         lower_better=False,
-        # The least and the greatest value that the regression has for any features; MOS is 0 to 1, and so are the
-        # scores of photographs.
+        # Just beyond the least and the greatest value of the regression, -3.375 and 3.871, found in the same way; MOS
+        # is 0 to 1, and so are the scores of photographs.
         score_range=(-3.4, 3.9),
         typical_range=(0.876, 0.217),
+        zero_gradient=("noise of one step", "blue noise of one step", "checker"),
         gradient="exact; fades to zero far from all training pictures, as on noise of one 8-bit step, and is zero on a "
         "picture whose gray levels all round to one",
         license="research use; training data without a stated license (BIQ2021)",

@@ -22,6 +22,7 @@ from ..registry import register
         score_range=(0.0, 298.0),  # the greatest value any picture can have; photographs stay under about 150
         typical_range=(103.0, 0.516),
         license="Apache-2.0 (nothing is trained)",
+        zero_gradient=("gray", "noise of one step", "checker", "edge", "one star", "stars"),
         gradient="exact; zero on a picture without any color, where the measure has its minimum",
         min_size=2,
         sees=("color", "exposure"),

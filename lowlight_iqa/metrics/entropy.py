@@ -26,6 +26,7 @@ BINS = 256
         score_range=(0.0, 8.02),
         typical_range=(7.83, 2.29),
         license="Apache-2.0 (nothing is trained)",
+        zero_gradient=("checker", "edge", "one star"),
         gradient="exact; next to zero on pictures of few gray levels far apart, such as black with a white edge",
         min_size=2,
         sees=("exposure", "contrast"),

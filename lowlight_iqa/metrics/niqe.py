@@ -35,6 +35,7 @@ SHARP = 0.75  # pristine patches are those with at least this share of the sharp
         score_range=(0.0, 1000.0),  # photographs have 2 to 20; noise of one 8-bit step has about 700
         typical_range=(1.91, 16.4),
         license="LIVE, University of Texas at Austin: free with the notice in weights/bundled/NOTICE.niqe",
+        zero_gradient=("blue noise of one step",),
         gradient="exact; zero on a picture whose gray levels all round to one, as where only blue varies by a step",
         min_size=PATCH,
         sees=("noise", "blur", "compression", "exposure"),

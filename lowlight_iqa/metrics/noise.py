@@ -23,6 +23,7 @@ from ..registry import register
         score_range=(0.0, 427.0),  # a checkerboard of single pixels has 427; white noise of photographs under 60
         typical_range=(0.0187, 7.12),
         license="Apache-2.0 (nothing is trained)",
+        zero_gradient=("edge",),
         gradient="exact; zero where the score is zero, as on ramps and straight edges along the sides",
         min_size=3,
         sees=("noise",),

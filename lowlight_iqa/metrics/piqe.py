@@ -31,6 +31,7 @@ NOISY_WIDTH = 0.0002
         score_range=(0.0, 100.0),
         typical_range=(14.4, 100.0),
         license="Apache-2.0 (nothing is trained)",
+        zero_gradient=("blue noise of one step",),
         gradient="exact, of the relaxed rules: the official code's three yes-or-no decisions on a block turn over a "
         "narrow width, beyond which all but the blocks' variance is nearly constant; zero on a picture whose gray "
         "levels all round to one",

@@ -155,7 +155,7 @@ def check_card(facts: object, registered: Card, where: object) -> Card:
             raise DamagedError(f"{name!r} of the card in {where} is {shown(value)}, not {wanted}; {REMEDY}")
         values[name] = tuple(value) if isinstance(value, list) else value
     try:
-        card = Card(**values)
+        card = Card(**{field: getattr(registered, field) for field in _LATER} | values)
     except TypeError as error:
         raise DamagedError(f"{where} lacks fields of the card ({error}); {REMEDY}") from error
     _check_values(card, registered, where)
@@ -186,6 +186,9 @@ def _is_text(value: object) -> bool:
 def _is_range(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
 
+
+# Fields that cards saved by earlier versions lack: they say what the code does, so the registered card has them.
+_LATER = ("piecewise", "zero_gradient")
 
 # The values that a field of a card may have in JSON, by its type: in words, and as a check.
 _KINDS: dict[str, tuple[str, Callable[[object], bool]]] = {

@@ -18,10 +18,13 @@ from support.contract import (
     reference_of,
     score,
     side,
+    span,
 )
 
-# Where nothing is found to judge, as the card says: no color, no order of lightness that was turned around.
-MAY_VANISH = ("colorfulness", "loe", "loe-lime")
+from lowlight_iqa.registry import get_card
+from lowlight_iqa.testing.pictures import CONSTANT, VANISHING
+from lowlight_iqa.testing.pictures import pictures as hard_pictures
+
 ALIVE = {  # the share of samples that must have a gradient, where it is less than a third
     "loe": 1e-4,  # the maxima of neighborhoods alone are read
     "loe-lime": 1e-4,
@@ -36,9 +39,18 @@ def test_the_gradient_is_finite_and_alive(name, picture):
     found = gradient(name, x)
     assert found.shape == x.shape
     assert found.isfinite().all()
-    if picture in CHANGING and (name not in MAY_VANISH or picture == "photo"):
+    if picture in CHANGING:
         assert found.count_nonzero() >= ALIVE.get(name, 0.3) * x.numel()
     assert torch.equal(found, gradient(name, x))
+
+
+@every_metric
+def test_the_gradient_vanishes_on_the_pictures_that_the_card_names_and_on_no_others(name):
+    varying = {kind: x for kind, x in hard_pictures(side(name)).items() if kind not in CONSTANT}
+    found = gradient(name, torch.stack([*varying.values()]))
+    assert found.isfinite().all()
+    largest = dict(zip(varying, (found.abs().amax((1, 2, 3)) / span(name)).tolist(), strict=True))
+    assert {kind for kind in varying if largest[kind] < VANISHING} == set(get_card(name).zero_gradient), largest
 
 
 @every_metric
@@ -46,6 +58,7 @@ def test_the_gradient_equals_central_differences(name):
     x = interior(name)
     metric = make(name, DOUBLE)
     captioned = hasattr(metric, "caption")
+    assert captioned == metric.card.piecewise
     reference = {"text": metric.caption(x)} if captioned else reference_of(name, x)  # a caption is held fixed
     leaf = x.clone().requires_grad_()
     (found,) = torch.autograd.grad(metric(leaf, **reference).sum(), leaf)

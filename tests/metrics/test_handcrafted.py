@@ -185,7 +185,7 @@ def special():
     return {name: x[None] for name, x in found.items()}
 
 
-FADES = {  # where a card says that the gradient is zero or leads nowhere
+STUCK = {  # where the gradient is zero, or leads out of [0, 1], as that of an extreme does
     "brisque": {"blue"},
     "brisque-dark": {"1 LSB", "blue"},
     "piqe": {"blue"},
@@ -197,8 +197,8 @@ FADES = {  # where a card says that the gradient is zero or leads nowhere
 }
 
 
-@pytest.mark.parametrize("name", ["exposure", *sorted(FADES)])
-def test_a_step_improves_every_picture_but_those_that_the_card_names(name):
+@pytest.mark.parametrize("name", ["exposure", *sorted(STUCK)])
+def test_a_step_improves_every_picture_but_the_extremes_and_those_without_a_gradient(name):
     metric = create_metric(name)
     stuck = set()
     for picture, x in special().items():
@@ -213,8 +213,7 @@ def test_a_step_improves_every_picture_but_those_that_the_card_names(name):
         with torch.no_grad():
             if not any(metric.loss(y) < before for y in moved):
                 stuck.add(picture)
-    assert stuck == FADES.get(name, set())
-    assert not stuck or metric.card.gradient != "exact"
+    assert stuck == STUCK.get(name, set())
 
 
 @pytest.mark.parametrize("name", ["brisque", "brisque-dark"])
@@ -223,19 +222,21 @@ def test_brisque_stays_within_the_extremes_of_its_regression(name):
     low, high = metric.card.score_range
     assert all(low < metric(x).item() < high for x in special().values())
 
-    # Climb from the farthest support vectors to the regression's extremes: no features at all lead out of the range.
+    # Climb to the regression's extremes from the best support vectors; from all of them it finds no others.
     span, base = (metric.high - metric.low).double() / 2, metric.low.double()
-    support = metric.support.double()
-    there = metric.regress(base + span * (support + 1))
+
+    def regress(scaled):
+        return metric.regress(base + span * (scaled + 1))
+
     for sign, end in ((1, high), (-1, low)):
-        scaled = support[(sign * there).topk(32).indices].clone().requires_grad_()
+        best = (sign * regress(metric.support.double())).topk(20).indices
+        scaled = metric.support.double()[best].requires_grad_()
         climb = torch.optim.Adam([scaled], lr=0.05)
-        for _ in range(60):
+        for _ in range(150):
             climb.zero_grad()
-            (-sign * metric.regress(base + span * (scaled + 1))).sum().backward()
+            (-sign * regress(scaled)).sum().backward()
             climb.step()
-        reached = (sign * metric.regress(base + span * (scaled + 1))).max().item()
-        assert 0.7 * abs(end) < reached < abs(end)
+        assert 0.99 * abs(end) < (sign * regress(scaled)).max().item() < abs(end)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.3, 128 / 255, 1e-40, 1e-39])

@@ -6,6 +6,7 @@ import pickle
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -84,6 +85,15 @@ def test_what_is_saved_comes_back(metric, saved):
     assert {file.name for file in saved.iterdir()} == {WEIGHTS, CONFIG, "README.md"}
     for source in (saved, str(saved), saved / WEIGHTS):
         assert same(metric, create_metric("toy", weights=source))
+
+
+def test_a_card_saved_before_a_fact_was_added_has_it_from_the_registered_one(saved):
+    facts = json.loads((saved / CONFIG).read_text())
+    for fact in ("piecewise", "zero_gradient"):
+        del facts["card"][fact]
+    (saved / CONFIG).write_text(json.dumps(facts))
+    registered = replace(CARD, piecewise=True, zero_gradient=("edge",))
+    assert (load(registered, saved).card.piecewise, load(registered, saved).card.zero_gradient) == (True, ("edge",))
 
 
 def test_saving_twice_gives_the_same_bytes(metric, tmp_path):

@@ -135,6 +135,8 @@ def test_no_string_of_a_config_reaches_for_the_network(name, saved, tmp_path, mo
         ("summary", "x" * 100_000, "a line of text"),
         ("reached", {"SRCC": 3}, "lines by name"),
         ("sees", "noise", "a list of lines"),
+        ("zero_gradient", "edge", "a list of lines"),
+        ("piecewise", 0, "true or false"),
         ("sha256", "../../x", "64 hex digits"),
         ("mood", "good", "does not know: mood"),
     ],

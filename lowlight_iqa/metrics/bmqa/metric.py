@@ -50,6 +50,7 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
         score_range=(0.0, 1.0),
         license="your own weights; the paper published none",
         gradient=_GRADIENT,
+        piecewise=True,
         learned=True,
         preprocessing="resized to 224x224, bilinear, antialiased",
         origin=f"{_ORIGIN} with --tower {tower} writes RUN/{name}",
@@ -91,6 +92,7 @@ def checked_config(facts: Facts) -> Config:
         license="research use; training data without a stated license (BIQ2021, MLE); trunk Apache-2.0; notice in "
         "weights/bundled/NOTICE.bmqa",
         gradient=_GRADIENT,
+        piecewise=True,
         learned=True,
         commercial=False,
         sees=("exposure", "noise"),

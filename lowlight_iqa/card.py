@@ -38,6 +38,7 @@ class Card:
     checkpoint: str = ""  # pattern of the authors' file that `lowlight-iqa convert` takes
     origin: str = ""  # of weights that are neither: where they come from and the command that installs them
     reached: Mapping[str, str] = field(default_factory=dict)  # measured figures, with their protocol
+    bibtex: str = ""  # of the paper, for a metric from elsewhere; this library's are in citations.py
 
     @property
     def best(self) -> float:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from .registry import get_card
 
 PAPERS = {
-    "leiq": """@misc{leiq_assessor_2026,
-  title         = {{LEIQ-Assessor}},
-  howpublished  = {QoMEX 2026; authors as listed at https://arxiv.org/abs/2606.29752},
+    "leiq": """@inproceedings{sun2026leiq,
+  title         = {{LEIQ-Assessor}: Multi-Dimensional Quality Assessment of Low-Light Enhanced Images via Multi-Task
+                   Learning},
+  author        = {Sun, Wei and Jiang, Yanwei and Zhu, Dandan and Sang, Jinqiu and Xu, Jikai and Zhang, Weixia and
+                   Zhai, Guangtao},
+  booktitle     = {International Conference on Quality of Multimedia Experience (QoMEX)},
   year          = {2026},
   eprint        = {2606.29752},
   archivePrefix = {arXiv}
 }""",
     "iaca": """@article{chen2023gap,
-  title         = {Gap-closing Matters: Perceptual Quality Evaluation and Optimization of Low-Light Image Enhancement},
+  title         = {Gap-Closing Matters: Perceptual Quality Evaluation and Optimization of Low-Light Image Enhancement},
   author        = {Chen, Baoliang and Zhu, Lingyu and Zhu, Hanwei and Yang, Wenhan and Song, Linqi and Wang, Shiqi},
   journal       = {IEEE Transactions on Multimedia},
   year          = {2023},
@@ -36,7 +39,8 @@ PAPERS = {
   volume  = {20},
   number  = {3},
   pages   = {209--212},
-  year    = {2013}
+  year    = {2013},
+  doi     = {10.1109/LSP.2012.2227726}
 }""",
     "brisque": """@article{mittal2012no,
   title   = {No-Reference Image Quality Assessment in the Spatial Domain},
@@ -45,14 +49,17 @@ PAPERS = {
   volume  = {21},
   number  = {12},
   pages   = {4695--4708},
-  year    = {2012}
+  year    = {2012},
+  doi     = {10.1109/TIP.2012.2214050}
 }""",
     "piqe": """@inproceedings{venkatanath2015blind,
   title     = {Blind Image Quality Evaluation Using Perception Based Features},
   author    = {Venkatanath, N. and Praneeth, D. and Maruthi Chandrasekhar, Bh. and Channappayya, Sumohana S. and
                Medasani, Swarup S.},
-  booktitle = {National Conference on Communications (NCC)},
-  year      = {2015}
+  booktitle = {Twenty First National Conference on Communications (NCC)},
+  pages     = {1--6},
+  year      = {2015},
+  doi       = {10.1109/NCC.2015.7084843}
 }""",
     "loe": """@article{wang2013naturalness,
   title   = {Naturalness Preserved Enhancement Algorithm for Non-Uniform Illumination Images},
@@ -61,7 +68,8 @@ PAPERS = {
   volume  = {22},
   number  = {9},
   pages   = {3538--3548},
-  year    = {2013}
+  year    = {2013},
+  doi     = {10.1109/TIP.2013.2261309}
 }""",
     "loe-lime": """@article{guo2017lime,
   title   = {{LIME}: Low-Light Image Enhancement via Illumination Map Estimation},
@@ -70,20 +78,24 @@ PAPERS = {
   volume  = {26},
   number  = {2},
   pages   = {982--993},
-  year    = {2017}
+  year    = {2017},
+  doi     = {10.1109/TIP.2016.2639450}
 }""",
     "exposure": """@inproceedings{guo2020zero,
   title     = {Zero-Reference Deep Curve Estimation for Low-Light Image Enhancement},
   author    = {Guo, Chunle and Li, Chongyi and Guo, Jichang and Loy, Chen Change and Hou, Junhui and Kwong, Sam and
                Cong, Runmin},
   booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {1780--1789},
   year      = {2020}
 }""",
     "colorfulness": """@inproceedings{hasler2003measuring,
   title     = {Measuring Colorfulness in Natural Images},
   author    = {Hasler, David and S{\\"u}sstrunk, Sabine E.},
   booktitle = {Human Vision and Electronic Imaging VIII, Proc. SPIE 5007},
-  year      = {2003}
+  pages     = {87--95},
+  year      = {2003},
+  doi       = {10.1117/12.477378}
 }""",
     "contrast": """@article{peli1990contrast,
   title   = {Contrast in Complex Images},
@@ -92,15 +104,18 @@ PAPERS = {
   volume  = {7},
   number  = {10},
   pages   = {2032--2040},
-  year    = {1990}
+  year    = {1990},
+  doi     = {10.1364/JOSAA.7.002032}
 }""",
     "entropy": """@article{shannon1948mathematical,
   title   = {A Mathematical Theory of Communication},
   author  = {Shannon, Claude E.},
   journal = {Bell System Technical Journal},
   volume  = {27},
+  number  = {3 and 4},
   pages   = {379--423, 623--656},
-  year    = {1948}
+  year    = {1948},
+  doi     = {10.1002/j.1538-7305.1948.tb01338.x}
 }""",
     "noise": """@article{immerkaer1996fast,
   title   = {Fast Noise Variance Estimation},
@@ -109,7 +124,8 @@ PAPERS = {
   volume  = {64},
   number  = {2},
   pages   = {300--302},
-  year    = {1996}
+  year    = {1996},
+  doi     = {10.1006/cviu.1996.0060}
 }""",
 }
 
@@ -121,6 +137,8 @@ def bibtex(name: str) -> str:
         ValueError: no such metric, or one whose paper is not listed; the message names the card's source.
     """
     card = get_card(name)
+    if card.bibtex:
+        return card.bibtex
     for key in (name, name.split("-")[0]):  # leiq-b16 is of leiq's paper
         if key in PAPERS:
             return PAPERS[key]

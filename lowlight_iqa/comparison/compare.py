@@ -13,8 +13,9 @@ import numpy as np
 from ..attributes import ATTRIBUTES
 from ..metric import Assessment
 from ..registry import get_card
+from ..scoring.cache import cache_folder
 from . import full_reference
-from .cached import cache_folder, full_reference_cached, score_cached
+from .cached import full_reference_cached, score_cached
 from .match import Matched, match_folders, printable
 from .result import DARK_INPUT, DRAWS, FULL_REFERENCE, INPUT, NO_REFERENCE, REFERENCE, Comparison, Measure
 from .significance import Matrix

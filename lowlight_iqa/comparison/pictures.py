@@ -31,7 +31,7 @@ FOLDER = "images"
 THUMB, LARGE = 360, 1600  # longest side in pixels
 ZOOM = 4  # a crop that is chosen has this part of each side
 WORKING = 640  # longest side at which methods are compared to choose it
-OURS = re.compile(r"[0-9a-f]{20}-(thumb|large|crop)\.jpg")
+OURS = re.compile(r"[0-9a-f]{20}-(thumb|large|crop)\.(jpg|[0-9-]+\.part)")  # .part: of a run that was killed
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ TEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",  # \textquotedbl is not in every font encoding
     "±": r"$\pm$",
+    "[": "{[}",  # which the end of a row before it would take for its own
+    "*": "{*}",
 }
 ARROWS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
 
@@ -67,7 +70,8 @@ def marks(comparison: Comparison, measure: str) -> list[str]:
 
 def escape_tex(text: str) -> str:
     """Make plain text of anything for LaTeX; line breaks and other control characters become spaces."""
-    return "".join(TEX.get(character, character) for character in _one_line(text)).replace("--", "-{}-")
+    text = re.sub(r"([-,'`?!])(?=[-,'`])", "\\1\0", _one_line(text))  # pairs that TeX makes one character of
+    return "".join(TEX.get(character, character) for character in text).replace("\0", "{}")
 
 
 def escape_markdown(text: str) -> str:
@@ -123,11 +127,13 @@ def latex(comparison: Comparison) -> str:
     if unranked:
         body += [r"\midrule", *(" & ".join(row) + r" \\" for row in unranked)]
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape_tex(caption(comparison))}}}",
         r"\label{tab:comparison}",
+        r"\setlength{\tabcolsep}{4pt}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # never wider than the text
         rf"\begin{{tabular}}{{l{'c' * len(names)}}}",
         r"\toprule",
         rf" & {groups} \\",
@@ -136,7 +142,7 @@ def latex(comparison: Comparison) -> str:
         r"\midrule",
         *body,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

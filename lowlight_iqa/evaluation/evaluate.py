@@ -195,7 +195,7 @@ def evaluate(
     if isinstance(metric, str):
         metric = create_metric(metric, device=device, weights=weights)
     attributes = any(item.attributes for item in dataset.items)
-    with Cache(cache_folder(cache), metric, attributes) as opened:
+    with Cache(cache_folder(cache), [metric], attributes) as opened:
         records = _score(metric, dataset.items, opened, ranks, progress)
     return _measure(metric.card, dataset, records, draws)
 

@@ -1,8 +1,9 @@
 """The cache of scores: a picture that a metric has scored is not scored again.
 
-An entry is found by the hash of the picture's file and the ``fingerprint`` of what scores it: weights, code, options,
-kind of device, versions of the libraries. It is one SQLite file, so that processes may share it, an interrupted run
-keeps what it has, and a damaged entry, which its checksum tells, is scored again.
+An entry is found by the hash of the picture's file (and of its dark input, where that is scored with it) and the
+``fingerprint`` of what scores it: weights, code, options, kind of device, versions of the libraries. It is one SQLite
+file, so that processes may share it, an interrupted run keeps what it has, and a damaged entry, which its checksum
+tells, is scored again.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -31,7 +32,7 @@ from .pipeline import Record
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FILE = "scores-1.sqlite"  # the number is that of the layout
+FILE = "scores-2.sqlite"  # the number is that of the layout
 SHARED = ("images", "metric", "backbones", "attributes", "functional")  # modules of ours that all scores pass
 LIBRARIES = ("torch", "timm", "Pillow", "numpy", "scipy")
 TIMEOUT = 60.0  # seconds to wait for another process that writes
@@ -44,39 +45,40 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     return Path(cache or os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa")
 
 
-class Cache:
-    """The entries of one metric; a context manager."""
+class Store:
+    """Entries by key and picture, in one SQLite file that processes share; a context manager."""
 
-    def __init__(self, folder: Path, metric: Metric, attributes: bool) -> None:
-        self.path, self.name, self.attributes = folder / FILE, metric.card.name, attributes
-        self.key = fingerprint(metric)
-        self.entries: dict[str, Record] = {}
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
         self.database = self._open()
         if self.database is not None:
             self.database.text_factory = lambda text: text.decode(errors="replace")  # which no checksum fits
-            self._read(self.database)
 
-    def get(self, digest: str) -> Record | None:
-        """The record of a picture, by the hash of its file; safe in any thread."""
-        return self.entries.get(digest)
+    def read(self, key: str) -> dict[str, Any]:
+        """Return the entries of a key by picture; those that are damaged are left out, and computed again."""
+        entries: dict[str, Any] = {}
+        if self.database is None:
+            return entries
+        damaged = 0
+        try:
+            found = self.database.execute("SELECT picture, payload, checksum FROM scores WHERE key = ?", (key,))
+            for picture, payload, checksum in found:
+                if checksum == self._check(key, picture, payload):
+                    entries[picture] = json.loads(payload)
+                else:
+                    damaged += 1
+        except sqlite3.Error as error:
+            logger.warning("%s cannot be read on (%s); what is missing is computed again", self.path, error)
+        if damaged:
+            logger.warning("%d entries of %s are damaged and computed again", damaged, self.path)
+        return entries
 
-    def put(self, record: Record) -> None:
-        """Keep a record that was scored."""
-        if record.error or record.digest in self.entries:
-            return
-        self.entries[record.digest] = record
+    def write(self, key: str, picture: str, entry: Mapping[str, Any]) -> None:
+        """Keep an entry, in the file before this returns."""
         if self.database is None:
             return
-        result = record.results[self.name]
-        payload = json.dumps(
-            {
-                "score": result.score,
-                "luma": record.luma,
-                "attributes": dict(result.attributes) if self.attributes else None,
-                "uncalibrated": dict(result.uncalibrated),
-            }
-        )
-        row = (self.key, record.digest, payload, self._check(record.digest, payload))
+        payload = json.dumps(entry)
+        row = (key, picture, payload, self._check(key, picture, payload))
         try:
             self.database.execute("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", row)
         except sqlite3.Error as error:
@@ -97,8 +99,9 @@ class Cache:
     ) -> None:
         self.close()
 
-    def _check(self, digest: object, payload: object) -> str:
-        return hashlib.blake2b(f"{self.key} {digest} {payload}".encode(), digest_size=16).hexdigest()
+    @staticmethod
+    def _check(*parts: object) -> str:
+        return hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
     def _open(self) -> sqlite3.Connection | None:
         """Open the file to write, or to read where it cannot be written; None where it can be neither.
@@ -143,26 +146,57 @@ class Cache:
             logger.warning("%s cannot be used (%s); the scores of this run are not kept", self.path, error)
             return None
 
-    def _read(self, database: sqlite3.Connection) -> None:
-        """Load the entries of this metric; those that are damaged are scored again."""
-        damaged = 0
-        try:
-            found = database.execute("SELECT picture, payload, checksum FROM scores WHERE key = ?", (self.key,))
-            for digest, payload, checksum in found:
-                if checksum != self._check(digest, payload):
-                    damaged += 1
-                    continue
-                entry = json.loads(payload)
-                if self.attributes and entry["attributes"] is None:
-                    continue
-                result = Assessment(
-                    entry["score"], (entry["attributes"] or {}) if self.attributes else {}, entry["uncalibrated"]
-                )
-                self.entries[digest] = Record("", {self.name: result}, digest=digest, luma=entry["luma"])
-        except sqlite3.Error as error:
-            logger.warning("%s cannot be read on (%s); what is missing is scored again", self.path, error)
-        if damaged:
-            logger.warning("%d entries of %s are damaged and scored again", damaged, self.path)
+
+class Cache:
+    """The scores of some metrics, by the ``digest`` of what they were computed from; a context manager."""
+
+    def __init__(self, folder: Path, metrics: Sequence[Metric], attributes: bool) -> None:
+        self.attributes = attributes
+        self.keys = {metric.card.name: fingerprint(metric) for metric in metrics}
+        self.store = Store(folder)
+        self.entries = {name: self._usable(self.store.read(key)) for name, key in self.keys.items()}
+
+    def _usable(self, entries: dict[str, Any]) -> dict[str, Any]:
+        """The entries that hold attributes, where they are asked for."""
+        if not self.attributes:
+            return entries
+        return {digest: entry for digest, entry in entries.items() if entry["attributes"] is not None}
+
+    def get(self, digest: str) -> Record | None:
+        """Return what is known of a picture, maybe for some of the metrics alone; safe in any thread."""
+        found = {name: entries[digest] for name, entries in self.entries.items() if digest in entries}
+        if not found:
+            return None
+        results = {name: self._assessment(entry) for name, entry in found.items()}
+        return Record("", results, digest=digest, luma=next(iter(found.values()))["luma"])
+
+    def put(self, record: Record) -> None:
+        """Keep what was scored."""
+        for name, result in record.results.items():
+            if record.digest in self.entries[name]:
+                continue
+            entry = {
+                "score": result.score,
+                "luma": record.luma,
+                "attributes": dict(result.attributes) if self.attributes else None,
+                "uncalibrated": dict(result.uncalibrated),
+                "description": result.description,
+            }
+            self.entries[name][record.digest] = entry
+            self.store.write(self.keys[name], record.digest, entry)
+
+    def _assessment(self, entry: Mapping[str, Any]) -> Assessment:
+        if not self.attributes:
+            return Assessment(entry["score"])
+        return Assessment(entry["score"], entry["attributes"], entry["uncalibrated"], entry["description"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.store.close()
 
 
 # What scores

@@ -50,7 +50,7 @@ class Record:
     error: str = ""  # why there are no results
     size: int = -1  # bytes of the file; -1 if unknown
     modified: int = -1  # nanoseconds since 1970; -1 if unknown
-    digest: str = ""  # SHA-256 of the file, where it was asked for
+    digest: str = ""  # of the file, and of the dark input that it is scored with, where it was asked for
     luma: float = math.nan  # mean, 0 to 255, BT.601, where it was asked for
 
 
@@ -139,7 +139,7 @@ class Work:
     attributes: bool = False
     luma: bool = False
     digest: bool = False
-    known: Known | None = None  # the record of a file's digest, where it has been scored before
+    known: Known | None = None  # what has been scored before, for some or all of the metrics, by its digest
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -181,14 +181,14 @@ class Decoded:
     place: int
     source: Source
     record: Record
-    tensors: list[tuple[Tensor, ...]] = field(default_factory=list)
+    tensors: list[tuple[Tensor, ...]] = field(default_factory=list)  # none for a metric whose score is known
     alone: bool = False  # not decoded yet: too large to be one of several
     ready: bool = False
 
     @property
     def shapes(self) -> tuple[object, ...]:
         """What pictures of one batch have in common."""
-        return tuple((x.shape, x.dtype) for tensors in self.tensors for x in tensors)
+        return tuple(tuple((x.shape, x.dtype) for x in tensors) for tensors in self.tensors)
 
     @property
     def bytes(self) -> int:
@@ -345,10 +345,9 @@ def decode(work: Work, place: int, source: Source, large: int | None) -> Decoded
             picture = Path(picture).read_bytes()
         if isinstance(picture, bytes):
             if hashed:
-                record = replace(record, digest=hashlib.sha256(picture).hexdigest())
-            known = work.known(record.digest) if work.known is not None else None
-            if known is not None:
-                return Decoded(place, source, replace(record, results=known.results, luma=known.luma), ready=True)
+                record = recall(work, place, source, picture, record)
+                if len(record.results) == len(work.metrics):
+                    return Decoded(place, source, record, ready=True)
             picture = _Named.of(picture, source.name)
         if large is not None and pixels_of(picture) > large:
             return Decoded(place, source, record, alone=True)
@@ -356,9 +355,36 @@ def decode(work: Work, place: int, source: Source, large: int | None) -> Decoded
         pixels = read_image(picture)
         if work.luma:
             record = replace(record, luma=mean_luma(pixels))
-        return Decoded(place, source, record, prepare(work, place, source, pixels))
+        return Decoded(place, source, record, prepare(work, place, source, pixels, record.results))
     except Exception as error:  # whatever one picture does, the others are scored
-        return Decoded(place, source, replace(record, error=in_words(source.name, error)), ready=True)
+        return Decoded(place, source, failed(record, error), ready=True)
+
+
+def recall(work: Work, place: int, source: Source, picture: bytes, record: Record) -> Record:
+    """The record with its digest, and with the results that are known."""
+    if work.known is None:
+        return replace(record, digest=digest(picture))
+    contents = [picture]
+    if any(metric.card.needs_reference for metric in work.metrics):
+        dark = work.reference(source, place)
+        if not isinstance(dark, (str, os.PathLike)):
+            return record  # scored each time
+        contents.append(Path(dark).read_bytes())
+
+    record = replace(record, digest=digest(*contents))
+    known = work.known(record.digest)
+    return record if known is None else replace(record, results=known.results, luma=known.luma)
+
+
+def digest(*contents: bytes) -> str:
+    """SHA-256 of a file's content, or of the hashes of several."""
+    first, *others = (hashlib.sha256(content).hexdigest() for content in contents)
+    return hashlib.sha256(" ".join([first, *others]).encode()).hexdigest() if others else first
+
+
+def failed(record: Record, error: Exception) -> Record:
+    """The record of a picture that cannot be scored."""
+    return replace(record, results={}, error=in_words(record.path, error))
 
 
 def pixels_of(picture: Any) -> int:
@@ -384,8 +410,13 @@ def mean_luma(pixels: Tensor) -> float:
     return float(0.299 * red + 0.587 * green + 0.114 * blue)
 
 
-def prepare(work: Work, place: int, source: Source, pixels: Tensor) -> list[tuple[Tensor, ...]]:
-    """What each metric scores, (3, h, w), with the reference of the same shape for those that need one."""
+def prepare(
+    work: Work, place: int, source: Source, pixels: Tensor, known: Mapping[str, Assessment]
+) -> list[tuple[Tensor, ...]]:
+    """What each metric scores, (3, h, w), with the reference of the same shape for those that need one.
+
+    Metrics whose score is known get nothing.
+    """
     given = [(source.picture, pixels)]
     if any(metric.card.needs_reference for metric in work.metrics):
         dark = work.reference(source, place)
@@ -393,6 +424,10 @@ def prepare(work: Work, place: int, source: Source, pixels: Tensor) -> list[tupl
 
     tensors: list[tuple[Tensor, ...]] = []
     for metric in work.metrics:
+        if metric.card.name in known:
+            tensors.append(())
+            continue
+
         # A caller's tensors are scored as they are.
         x, *rest = (read if isinstance(origin, Tensor) else metric.preprocess(read) for origin, read in given)
         needed = [check_reference(x, reference) for reference in rest] if metric.card.needs_reference else []
@@ -427,12 +462,15 @@ def score_batch(work: Work, group: Sequence[Decoded]) -> list[tuple[int, Record]
             _free_memory(work.device)
             return [pair for item in group for pair in score_batch(work, [item])]
         (item,) = group
-        return [(item.place, replace(item.record, error=in_words(item.source.name, error)))]
-    return [(item.place, replace(item.record, results=found)) for item, found in zip(group, results, strict=True)]
+        return [(item.place, failed(item.record, error))]
+    return [
+        (item.place, replace(item.record, results={**item.record.results, **found}))
+        for item, found in zip(group, results, strict=True)
+    ]
 
 
 def assess(work: Work, pictures: Sequence[Sequence[tuple[Tensor, ...]]]) -> list[dict[str, Assessment]]:
-    """The results of each picture, by metric.
+    """The results of each picture, by metric; of those alone that its tensors are there for.
 
     Raises:
         ValueError: a score that is no number.
@@ -448,6 +486,9 @@ def assess(work: Work, pictures: Sequence[Sequence[tuple[Tensor, ...]]]) -> list
 
     with torch.inference_mode():
         for number, metric in enumerate(work.metrics):
+            if not pictures[0][number]:
+                continue  # its score is known, for all pictures of a batch
+
             # One stack of the pictures and, where they are needed, one of the references: (N, 3, h, w) each.
             x, *rest = (stack(column) for column in zip(*(tensors[number] for tensors in pictures), strict=True))
             if work.attributes and not metric.card.needs_reference:

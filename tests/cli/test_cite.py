@@ -15,8 +15,8 @@ def test_every_metric_has_a_paper(name):
     entry = bibtex(name)
     assert re.match(r"@(article|inproceedings|misc)\{\w+,\n", entry)
     assert entry.count("{") == entry.count("}")
-    assert re.search(r"\btitle +=", entry)
-    assert re.search(r"\byear +=", entry)
+    for field in ("title", "author", "year", "journal|booktitle", "doi|eprint|pages"):
+        assert re.search(rf"^  ({field}) +=", entry, re.MULTILINE)
 
 
 def test_papers_are_printed_once_each(capsys):

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shutil
+import sqlite3
+import subprocess
 import sys
 from html.parser import HTMLParser
 
@@ -13,10 +15,13 @@ import pytest
 from PIL import Image
 
 import lowlight_iqa
+from lowlight_iqa import read_image
 from lowlight_iqa.cli.main import main
-from lowlight_iqa.comparison import cached
 from lowlight_iqa.comparison.pictures import relative_box, where_different
 from lowlight_iqa.comparison.tables import escape_csv, escape_markdown, escape_tex, latex, markdown, marks
+from lowlight_iqa.data import Dataset, Rated
+from lowlight_iqa.registry import get_class
+from lowlight_iqa.scoring.cache import FILE
 
 from .conftest import METHODS, make
 
@@ -213,10 +218,8 @@ def test_summary_holds_the_statistics(result, report):
     assert facts["measures"]["psnr"]["needs"] == "full reference"
 
 
-def test_latex_marks_best_and_second_and_compiles_in_the_head(result):
+def test_latex_marks_best_and_second(result):
     table = latex(result)
-    for line in table.splitlines():
-        assert line.count("{") == line.count("}")
     body = table[table.index(r"\midrule") : table.rindex(r"\midrule")].splitlines()[1:]
     assert [len(re.findall(r"(?<!\\)&", line)) for line in body] == [7, 7, 7]
     column = [line.split("&")[5] for line in body]  # psnr
@@ -227,9 +230,71 @@ def test_latex_marks_best_and_second_and_compiles_in_the_head(result):
     assert r"loe $\downarrow$" in table
 
 
+NAMES_FOR_TEX = [
+    *NASTY,
+    "Retinex_v2 (50% & #1) $3",
+    "[$x^2$] ~ {a}\\b",
+    '*<é|"q"> -- ---',
+    "``a'' ?`b ,,c",
+    "\\end{tabular}",
+]
+
+
+@pytest.fixture(scope="module")
+def table_of_names(folders):
+    """The LaTeX table of methods whose names hold every character that means something to TeX."""
+    methods = {name: folders[METHODS[place % 3]] for place, name in enumerate(NAMES_FOR_TEX)}
+    references, inputs = folders["reference"], folders["input"]
+    found = lowlight_iqa.compare(methods, ["contrast", "loe"], inputs=inputs, references=references, draws=50)
+    return latex(found)
+
+
+COMMAND = re.compile(
+    r"\\(begin|end|centering|caption|label|setlength|tabcolsep|resizebox|ifdim|width|linewidth|else|fi|toprule|midrule|"
+    r"cmidrule|bottomrule|multicolumn|textbf|underline|textit|scriptsize|pm|mathrm|uparrow|downarrow|char|"
+    r"text(backslash|asciicircum|asciitilde|less|greater|bar))"
+)
+
+
+def test_a_latex_table_of_any_names_holds_its_own_commands_alone(table_of_names):
+    comment, *lines = table_of_names.splitlines()
+    assert comment.startswith("% needs ")
+    body = "\n".join(lines).replace("{!}{%\n", "{!}{")
+    depth, math = 0, False
+    for token in re.findall(r"\\[A-Za-z]+|\\.|.", body, re.DOTALL):
+        if token[0] == "\\" and token[1].isalpha():
+            assert COMMAND.fullmatch(token)
+        elif token[0] == "\\":
+            assert token[1] in "\\{}$&#%_,"
+        depth += (token == "{") - (token == "}")
+        math ^= token == "$"
+        assert depth >= 0
+        assert token not in ("#", "%", "~", '"', "<", "|")
+        assert token not in ("_", "^") or math
+    assert depth == 0
+    assert not math
+    rows = [line for line in lines if line.endswith(r" \\")][2:]
+    assert len(rows) == len(NAMES_FOR_TEX) + 2
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {5}
+    assert not [row for row in rows if row.startswith(("[", "*"))]  # which the end of the row before would take
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_latex_table_compiles(table_of_names, tmp_path):
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table}\end{document}"
+    (tmp_path / "table.tex").write_text(table_of_names, encoding="utf-8")
+    (tmp_path / "document.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert (tmp_path / "document.pdf").stat().st_size > 10_000
+
+
 def test_names_are_escaped_for_every_format():
     assert escape_tex("a_b%&$x^{y}\\~#") == (r"a\_b\%\&\$x\textasciicircum{}\{y\}\textbackslash{}\textasciitilde{}\#")
-    assert escape_tex("a\nb--c") == "a b-{}-c"
+    assert escape_tex("a\nb--c---d") == "a b-{}-c-{}-{}-d"
+    assert escape_tex('["a"]*') == r"{[}{\char34}a{\char34}]{*}"
     assert escape_markdown("a|b`*_<c>\n") == r"a\|b\`\*\_\<c\> "
     for formula in ("=1+1", "+1", "-1", "@x", "\t=1", " =1"):
         assert escape_csv(formula) == f"'{formula}"
@@ -291,36 +356,97 @@ def test_a_second_writing_draws_no_picture_again(result, report):
     assert sum(before[name] != after[name] for name in before) == 1
 
 
-def test_a_second_comparison_reads_and_a_killed_one_goes_on(folders, tmp_path, monkeypatch):
-    scored = []
-    real = cached.score
+@pytest.fixture
+def calls(monkeypatch):
+    """How many pictures ``contrast`` and ``toy`` have scored."""
+    found = {}
+    for name in ("contrast", "toy"):
+        cls = get_class(name)
 
-    def counting(sources, metrics, **options):
-        sources = list(sources)
-        scored.append(len(sources))
-        for number, record in enumerate(real(sources, metrics, **options)):
-            if number == limit:
-                raise KeyboardInterrupt
-            yield record
+        def counting(self, x, reference=None, *, name=name, real=cls.score_batch):
+            found[name] = found.get(name, 0) + len(x)
+            return real(self, x)
 
-    monkeypatch.setattr(cached, "score", counting)
-    limit = 7
-    with pytest.raises(KeyboardInterrupt):
-        run(folders, cache=tmp_path)
-    for file in (tmp_path / "compare").iterdir():
-        with open(file, "a") as out:
-            out.write('["cut sho')  # in the middle of a line
+        monkeypatch.setattr(cls, "score_batch", counting)
+    return found
 
-    limit = None
-    first = run(folders, cache=tmp_path)
-    second = run(folders, cache=tmp_path)
-    assert scored == [18, 11]  # three methods of six pictures; what was known is not scored again
-    assert np.array_equal(first.scores["contrast"], second.scores["contrast"])
 
+def test_a_second_comparison_reads_and_another_metric_scores_alone(folders, tmp_path, calls):
+    first = run(folders, metrics=("contrast",), cache=tmp_path)
+    assert calls == {"contrast": 18}  # three methods of six pictures
+    both = run(folders, metrics=("contrast", "toy"), cache=tmp_path)
+    assert calls == {"contrast": 18, "toy": 18}
+    again = run(folders, metrics=("contrast", "toy"), cache=tmp_path)
+    assert calls == {"contrast": 18, "toy": 18}
+    assert np.array_equal(first.scores["contrast"], again.scores["contrast"])
+    assert again.sentences == both.sentences
+    assert again.sentences["dim"][0]
+
+
+def test_a_picture_that_changed_under_its_name_is_scored_again(folders, tmp_path, calls):
+    first = run(folders, metrics=("contrast",), cache=tmp_path)
     shutil.copytree(folders["dim"], tmp_path / "dim")
-    shutil.copy(next(folders["bright"].glob("3*")), tmp_path / "dim" / "3.png")  # under a name that is known
-    changed = run({**folders, "dim": tmp_path / "dim"}, cache=tmp_path)
+    shutil.copy(next(folders["bright"].glob("3*")), tmp_path / "dim" / "3.png")  # whose content is known
+    changed = run({**folders, "dim": tmp_path / "dim"}, metrics=("contrast",), cache=tmp_path)
     assert changed.scores["contrast"][3, 2] == first.scores["contrast"][3, 0]
+    assert calls == {"contrast": 18}
+
+
+def test_compare_and_evaluate_share_their_scores(folders, tmp_path, calls):
+    run(folders, metrics=("contrast",), cache=tmp_path)
+    files = sorted(folders["bright"].iterdir())
+    rated = Dataset("bright", "all", [Rated(file, float(place)) for place, file in enumerate(files)])
+    found = lowlight_iqa.evaluate("contrast", rated, cache=tmp_path, draws=5)
+    assert calls == {"contrast": 18}
+    assert found.lumas == pytest.approx([255 * read_image(file).mean().item() for file in files], rel=0.1)
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
+
+
+DYING = """
+import os, sys
+from lowlight_iqa.cli.main import main
+from lowlight_iqa.comparison import full_reference, pictures
+from lowlight_iqa.metrics.contrast import Contrast
+
+left, places = int(sys.argv[1]), {"score": (Contrast, "score_batch"), "measure": (full_reference, "measure"),
+                                  "view": (pictures, "_save")}
+where, name = places[sys.argv[2]]
+real = getattr(where, name)
+
+def dying(*args):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), 9)
+    return real(*args)
+
+setattr(where, name, dying)
+main(sys.argv[3:])
+"""
+
+
+def test_killed_at_any_moment_and_run_again_it_writes_the_same(folders, tmp_path):
+    command = ["compare", *(str(folders[label]) for label in METHODS), "-m", "contrast,loe", "--draws", "50"]
+    command += ["--input", str(folders["input"]), "--reference", str(folders["reference"])]
+
+    def dying(left, place):
+        arguments = [*command, "--cache", str(tmp_path / "cache"), "-o", str(tmp_path / "out")]
+        code = [sys.executable, "-c", DYING, str(left), place, *arguments]
+        return subprocess.run(code, check=False, timeout=120).returncode
+
+    assert dying(9, "score") == -9
+    with sqlite3.connect(tmp_path / "cache" / FILE) as database:
+        assert database.execute("SELECT COUNT(*) FROM scores").fetchone()[0] >= 5
+    assert dying(5, "measure") == -9
+    assert dying(20, "view") == -9
+    (tmp_path / "out" / "images" / f"{'0' * 20}-crop.1-2.part").write_bytes(b"cut short")
+    assert main([*command, "--cache", str(tmp_path / "cache"), "-o", str(tmp_path / "out")]) == 0
+    assert main([*command, "--cache", str(tmp_path / "other"), "-o", str(tmp_path / "whole")]) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def contents(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_the_crop_is_where_methods_differ_beyond_exposure():

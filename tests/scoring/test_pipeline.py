@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -294,6 +295,32 @@ def test_what_has_been_scored_is_known_by_its_content(tmp_path):
     again = list(run(find_sources(paths), Work([metric], luma=True, known=memory.get)))
     assert again == first
     assert len(metric.batches) == 2
+
+
+def test_metrics_that_lack_a_picture_alone_score_it(tmp_path):
+    paths = [save(tmp_path / f"{k}.png", k / 10) for k in range(3)]
+    metric, other = Brightness(), lowlight_iqa.create_metric("contrast")
+    first = list(run(find_sources(paths), Work([metric, other], known=lambda digest: None), batch=3))
+    brightness = metric.card.name
+    memory = {record.digest: replace(record, results={brightness: record.results[brightness]}) for record in first}
+    del memory[first[0].digest]
+    metric.batches.clear()
+    again = list(run(find_sources(paths), Work([metric, other], known=memory.get), batch=3))
+    assert again == first
+    assert len(metric.batches) == 1
+
+
+def test_a_score_that_takes_the_dark_input_is_known_by_both_files(tmp_path):
+    picture = save(tmp_path / "a.png", 0.5, (64, 64))
+    dark = [save(tmp_path / f"dark{k}.png", k / 10, (64, 64)) for k in range(2)]
+    loe, asked = lowlight_iqa.create_metric("loe"), []
+    for reference in (*dark, dark[0]):
+        (record,) = run(find_sources([picture]), Work([loe], references=[reference], known=asked.append))
+        assert record.digest == asked[-1]
+    assert asked[0] == asked[2] != asked[1]
+    (record,) = run(find_sources([picture]), Work([loe], references=[Image.open(dark[0])], known=pytest.fail))
+    assert not record.digest
+    assert not record.error
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_every_bad_picture_is_a_record_and_the_others_are_scored(tmp_path):
     small = save(tmp_path / "small.png", 0.5, (4, 4))
     bad = {
         str(tmp_path / "missing.png"): "does not exist",
-        str(tmp_path / "text.png"): "no picture",
+        str(tmp_path / "text.png"): "not a picture",
         str(tmp_path / "empty"): "holds no pictures",
         str(tmp_path / "pipe.png"): "a pipe or device",
         str(tmp_path / ("n" * 300)): "name too long",

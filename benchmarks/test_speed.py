@@ -357,7 +357,7 @@ def compare_leiq(
     import torch
 
     from lowlight_iqa.functional.logistic import logistic
-    from lowlight_iqa.metrics.leiq_authors import middle, resize_8_bit
+    from lowlight_iqa.metrics.leiq_authors import center_crop, resize_8_bit
 
     metric, weights = leiq_metric(name)
     metric.to(device)
@@ -367,7 +367,7 @@ def compare_leiq(
     def theirs() -> Any:
         scores = []
         for part in levels.split(batch):
-            seen = torch.cat([middle(resize_8_bit(one[None]), metric.network.side) for one in part])
+            seen = torch.cat([center_crop(resize_8_bit(one[None]), metric.network.side) for one in part])
             scores.append(
                 logistic(metric.network.outputs(seen.to(device), metric.half_precision)["mos"], metric.mappings["mos"])
             )

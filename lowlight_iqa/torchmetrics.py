@@ -18,7 +18,7 @@ from .backbones import import_torchvision
 from .metric import Metric as QualityModule
 from .registry import create_metric
 
-import_torchvision()  # torchmetrics imports it, and it may need help
+import_torchvision()  # torchmetrics imports it, which fails beside a CPU build of torch
 try:
     import torchmetrics
 except ImportError as error:
@@ -28,13 +28,13 @@ except ImportError as error:
 
 
 class QualityMetric(torchmetrics.Metric):
-    """Mean score of a metric over the pictures that were given to ``update``, on all processes together.
+    """Mean score of a metric over all pictures given to ``update``, on all processes together.
 
     Args:
-        metric: name of a metric, or one that was made by ``create_metric``.
-        options: what ``create_metric`` takes besides, such as ``weights``; and what ``torchmetrics.Metric`` takes.
+        metric: name of a metric, or one made by ``create_metric``.
+        options: further arguments of ``create_metric``, such as ``weights``, and of ``torchmetrics.Metric``.
 
-    The mean is that of every picture, however they were batched. Nothing of the metric's weights is in the state dict.
+    Every picture has the same weight, however they were batched. The state dict does not contain the metric's weights.
     """
 
     is_differentiable = True
@@ -60,7 +60,7 @@ class QualityMetric(torchmetrics.Metric):
 
     @property
     def higher_is_better(self) -> bool:  # type: ignore[override]
-        """The metric's direction."""
+        """Whether a higher score is better."""
         return not self.metric.card.lower_better
 
     @property
@@ -83,7 +83,7 @@ class QualityMetric(torchmetrics.Metric):
         """Return the mean score of all pictures.
 
         Raises:
-            ValueError: there were none.
+            ValueError: there were no pictures.
         """
         if not int(self.count):
             raise ValueError(f"no picture was given to {self.metric.card.name}; call update(img) before compute()")
@@ -94,12 +94,12 @@ class QualityMetric(torchmetrics.Metric):
         return self._plot(val, ax)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Return the running sums where they are persistent; never the metric's weights."""
+        """Return the running sums, if they are persistent; never the metric's weights."""
         prefix = kwargs.get("prefix", args[1] if len(args) > 1 else "")
-        found: dict[str, Any] = super().state_dict(*args, **kwargs)
-        for key in [key for key in found if key.startswith(f"{prefix}metric.")]:
-            del found[key]
-        return found
+        states: dict[str, Any] = super().state_dict(*args, **kwargs)
+        for key in [key for key in states if key.startswith(f"{prefix}metric.")]:
+            del states[key]
+        return states
 
 
 _TORCHMETRICS_OPTIONS = (

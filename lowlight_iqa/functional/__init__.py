@@ -1,1 +1,1 @@
-"""Stateless mathematics: color, resizing, natural scene statistics, the logistic; imports nothing else of ours."""
+"""Stateless mathematics: color, resizing, natural scene statistics, the logistic; imports no other subpackage."""

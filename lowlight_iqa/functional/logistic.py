@@ -14,7 +14,7 @@ MAX_EVALUATIONS = 100_000  # of the logistic, in a fit
 
 
 def logistic(x: Any, parameters: Sequence[float]) -> Any:
-    """The 4-parameter logistic b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) of an array or a tensor."""
+    """Return the 4-parameter logistic b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) of an array or a tensor."""
     b1, b2, b3, b4 = parameters
     z = (x - b3) / abs(b4)
     if isinstance(z, (float, np.ndarray, np.floating)):
@@ -25,7 +25,10 @@ def logistic(x: Any, parameters: Sequence[float]) -> Any:
 
 
 def _slopes(x: Vector, b1: float, b2: float, b3: float, b4: float) -> Vector:
-    """Derivatives of ``logistic`` by its parameters, (N, 4); finite differences fail where a start value is near 0."""
+    """Return the derivatives (N, 4) of ``logistic`` by its parameters.
+
+    Finite differences fail where a start value is near 0.
+    """
     rise = logistic(x, (1.0, 0.0, b3, b4))
     steep = (b1 - b2) * rise * (1 - rise) / abs(b4)
     return np.stack([rise, 1 - rise, -steep, -steep * (x - b3) / b4], 1)
@@ -38,13 +41,13 @@ def fit_logistic(
     start: Sequence[float] | None = None,
     evaluations: int = MAX_EVALUATIONS,
 ) -> tuple[float, float, float, float]:
-    """Least-squares parameters (b1, b2, b3, b4) of ``logistic`` from scores to labels.
+    """Fit the parameters (b1, b2, b3, b4) of ``logistic`` from scores to labels by least squares.
 
     Args:
         scores: raw predictions.
-        labels: the scale to map them to.
-        limits: bounds for both asymptotes; None leaves them free.
-        start: where to begin; None begins as LEIQ-Assessor's code does: max(labels), min(labels), mean(scores), 0.5.
+        labels: the values to map them to.
+        limits: bounds of both asymptotes; None: unbounded.
+        start: initial parameters; None: those of LEIQ-Assessor's code, max(labels), min(labels), mean(scores), 0.5.
         evaluations: of the logistic; a fit that takes more does not converge.
 
     Raises:
@@ -55,22 +58,24 @@ def fit_logistic(
     s, y = checked_pair(scores, labels)
     if len(s) < 4:
         raise ValueError(f"{len(s)} scores are too few for the 4 parameters of a logistic")
-    begin = np.array([y.max(), y.min(), s.mean(), 0.5] if start is None else start, np.float64)
+
+    initial = np.array([y.max(), y.min(), s.mean(), 0.5] if start is None else start, np.float64)
     bounds = (-np.inf, np.inf)
     if limits is not None:
         low, high = limits
-        begin[:2] = np.clip(begin[:2], low + 1e-3, high - 1e-3)
+        initial[:2] = np.clip(initial[:2], low + 1e-3, high - 1e-3)
         bounds = ([low, low, -np.inf, 1e-6], [high, high, np.inf, np.inf])  # type: ignore[assignment]
+
     try:
         with warnings.catch_warnings():
-            for kind in (OptimizeWarning, RuntimeWarning):  # of the covariance, which nobody asks for
+            for kind in (OptimizeWarning, RuntimeWarning):  # they concern the covariance, which is not used
                 warnings.simplefilter("ignore", kind)
-            found, _ = curve_fit(
-                lambda x, *b: logistic(x, b), s, y, p0=begin, bounds=bounds, jac=_slopes, maxfev=evaluations
+            parameters, _ = curve_fit(
+                lambda x, *b: logistic(x, b), s, y, p0=initial, bounds=bounds, jac=_slopes, maxfev=evaluations
             )
     except RuntimeError as error:
         raise ValueError(f"no logistic fits these {len(s)} scores ({error}); look at their scatter plot") from error
-    b1, b2, b3, b4 = map(float, found)
+    b1, b2, b3, b4 = map(float, parameters)
     return b1, b2, b3, abs(b4)
 
 
@@ -78,7 +83,7 @@ def checked_pair(scores: ArrayLike, labels: ArrayLike) -> tuple[Vector, Vector]:
     """Return scores and labels as float64 vectors of one length, all finite.
 
     Raises:
-        ValueError: they are not; the message names the first bad value.
+        ValueError: unequal lengths or a value that is not finite; the message names the first one.
     """
     s, y = np.asarray(scores, np.float64), np.asarray(labels, np.float64)
     if s.shape != y.shape or s.ndim != 1 or len(s) < 3:

@@ -4,7 +4,8 @@ Mittal, Moorthy, Bovik, "No-reference image quality assessment in the spatial do
 Mittal, Soundararajan, Bovik, "Making a completely blind image quality analyzer", IEEE SPL 2013 (NIQE);
 Lasmar, Stitou, Berthoumieu, "Multiscale skewed heavy-tailed model for texture analysis", ICIP 2009 (AGGD moments).
 
-Everything is computed in float64 (float32 on devices that have no float64). Gray levels run from 0 to 255.
+No library has these fits with a gradient: others look the shape parameter up in a table, here it is solved for and
+differentiated. Everything is computed in float64 (float32 on devices without float64). Gray levels run from 0 to 255.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .color import luma, working
@@ -22,26 +24,26 @@ from .rows import budget, in_rows
 
 Padding = Literal["replicate", "zero"]
 
-ALPHA_MIN, ALPHA_MAX = 0.2, 10.0  # the range that the official codes search
-LATTICE = 0.1  # how far, in 8-bit steps, a sample may lie from a step and still be taken for a stored one
-NOTHING = 1e-30  # a sum of squares under which nothing varies: float32 has no room for the squares themselves
-FLAT = 1e-4  # variance in gray levels squared under which a neighborhood counts as flat
-RAMP_FLAT, RAMP = 1e-3, 0.02  # half width over which a value's sign turns: next to flat regions, in texture
-RAMP_SLOPE = 3e-4  # how it grows between the two with the variance
+ALPHA_MIN, ALPHA_MAX = 0.2, 10.0  # the range of the official codes' table
+LATTICE = 0.1  # largest distance, in 8-bit steps, of a sample from the step that it is taken to be stored at
+MIN_POWER = 1e-30  # a patch with a smaller sum of squares counts as constant; float32 cannot hold smaller squares
+FLAT = 1e-4  # a neighborhood with a smaller variance, in gray levels squared, counts as flat
+RAMP_FLAT, RAMP = 1e-3, 0.02  # half width over which a value's sign changes: next to flat regions, in texture
+RAMP_SLOPE = 3e-4  # growth of the half width between the two with the variance
 
 
 def gray_levels(x: Tensor) -> Tensor:
-    """Gray levels from 0 to 255 that equal MATLAB's ``rgb2gray`` of uint8 on 8-bit pictures, with a true gradient.
+    """Return gray levels from 0 to 255, on 8-bit pictures equal to MATLAB's ``rgb2gray`` of uint8, with a gradient.
 
-    MATLAB rounds, and the scores of smooth pictures hang on it. So the rounding's offset is added where the three
-    samples of a pixel sit on 8-bit steps, and fades to nothing at a distance of ``LATTICE`` steps: a continuously
+    MATLAB rounds, and the scores of smooth pictures depend on it. So the rounding's offset is added where the three
+    samples of a pixel are 8-bit values, and fades to zero at a distance of ``LATTICE`` steps from them: a continuously
     differentiable function, whose slope on an 8-bit picture is that of the unrounded luminance.
 
     Args:
         x: (N, 3, H, W), RGB in [0, 1].
 
     Returns:
-        (N, H, W), float64 where the device has it.
+        (N, H, W), float64 if the device has it.
     """
     return in_rows(_gray_levels, x)[0]
 
@@ -56,38 +58,34 @@ def _gray_levels(x: Tensor) -> tuple[Tensor]:
     return (exact + luma(away) + (torch.floor(exact + 0.5) - exact) * near,)
 
 
-def window() -> tuple[float, ...]:
-    """``fspecial('gaussian', 7, 7/6)``, one side of it; the two-dimensional window is its outer product."""
-    return _WINDOW
-
-
 def _gaussian() -> tuple[float, ...]:
+    """Return ``fspecial('gaussian', 7, 7/6)`` along one side; the two-dimensional window is its outer product."""
     x = torch.arange(-3, 4, dtype=torch.float64)
     weights = torch.exp(-x * x / (2 * (7 / 6) ** 2))
     return tuple((weights / weights.sum()).tolist())
 
 
-_WINDOW = _gaussian()
+WINDOW = _gaussian()
 
 
 def _correlate(padded: Tensor, dim: int) -> Tensor:
-    """Valid correlation of (N, H, W) with ``window()`` along one side, which becomes 6 shorter."""
-    weights, size = window(), padded.shape[dim] - 6
-    out = padded.narrow(dim, 3, size) * weights[3]
+    """Correlate (N, H, W) with ``WINDOW`` along one side, valid part only: the side becomes 6 shorter."""
+    size = padded.shape[dim] - 6
+    out = padded.narrow(dim, 3, size) * WINDOW[3]
     for k in range(3):
-        out.add_(padded.narrow(dim, k, size) + padded.narrow(dim, 6 - k, size), alpha=weights[k])
+        out.add_(padded.narrow(dim, k, size) + padded.narrow(dim, 6 - k, size), alpha=WINDOW[k])
     return out
 
 
 def pad(x: Tensor, padding: Padding) -> Tensor:
-    """(N, H, W) with the border of 3 that the window needs."""
+    """Pad (N, H, W) by 3 on every side, as the window needs."""
     if padding == "replicate":
         return torch.nn.functional.pad(x[:, None], (3, 3, 3, 3), mode="replicate")[:, 0]
     return torch.nn.functional.pad(x, (3, 3, 3, 3))
 
 
 class _Filter(torch.autograd.Function):
-    """The window's mean of (N, H + 6, W + 6), valid part; its adjoint is the filter again."""
+    """The window's mean of (N, H + 6, W + 6), valid part; the backward pass applies the same filter."""
 
     @staticmethod
     def forward(ctx: Any, padded: Tensor) -> Tensor:
@@ -100,24 +98,24 @@ class _Filter(torch.autograd.Function):
 
 
 def local_mean(padded: Tensor) -> Tensor:
-    """The window's local mean of (N, H + 6, W + 6): (N, H, W)."""
+    """Return the window's local mean (N, H, W) of (N, H + 6, W + 6)."""
     if torch.compiler.is_compiling():
         return _correlate(_correlate(padded, 1), 2)
     return _Filter.apply(padded)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) -> Tensor:
-    """Mean-subtracted, contrast-normalized luminance (TIP 2012, eq. 1 to 3).
+    """Return mean-subtracted, contrast-normalized luminance (TIP 2012, eq. 1 to 3).
 
     Args:
         gray: (N, H, W) from 0 to 255.
-        padding: what lies beyond the border: NIQE replicates, BRISQUE takes zeros.
-        dtype: of the result, by default that of the input. The filters need float64, as differences of squares
-            decide what is flat; what comes out of them can be kept in float32 without changing the fits' first digits.
+        padding: of the border: NIQE replicates, BRISQUE takes zeros.
+        dtype: of the result, by default that of the input. The filters need float64, since differences of squares
+            decide what is flat; their output can be stored in float32 without changing the fits' first digits.
 
     Returns:
         Four maps (4, N, H, W): the values (gray - mean) / (deviation + 1); their sign in [-1, 1]; their presence in
-        [0, 1], which is 0 where the official code finds an exact zero; the local standard deviation in gray levels.
+        [0, 1], which is 0 where the official code has an exact zero; the local standard deviation in gray levels.
     """
     return in_rows(partial(_normalize, dtype=dtype or gray.dtype), pad(gray, padding), 6)
 
@@ -125,13 +123,17 @@ def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) 
 def _normalize(padded: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
     gray, mean = padded[:, 3:-3, 3:-3], local_mean(padded)
     variance = (local_mean(padded * padded) - mean * mean).clamp_min(0)
-    deviation = (variance + 1e-10).sqrt()  # the summand keeps the root's slope finite on flat regions
+    deviation = (variance + 1e-10).sqrt()  # 1e-10 keeps the root's slope finite on flat regions
     values = ((gray - mean) / (deviation + 1)).to(dtype)
+
+    # The sign changes smoothly over a narrow ramp, so that it has a gradient.
     variance = variance.to(dtype)
     width = RAMP_FLAT + RAMP_SLOPE * variance / (1 + RAMP_SLOPE / RAMP * variance)
-    turn = (values / width).clamp(-1, 1)
-    sign, presence = turn * (3 - turn * turn) / 2, torch.ones_like(values)
-    # Elsewhere it would change nothing; a compiled graph cannot look, and a GPU would be waited for.
+    ramp = (values / width).clamp(-1, 1)
+    sign, presence = ramp * (3 - ramp * ramp) / 2, torch.ones_like(values)
+
+    # Without flat regions this changes nothing. A compiled graph cannot branch on values, and on a GPU the check would
+    # wait for the device.
     if torch.compiler.is_compiling() or variance.is_cuda or variance.min() < FLAT:
         flat = (variance / FLAT).clamp(0, 1)
         flat = 1 - flat * flat * (3 - 2 * flat)
@@ -141,17 +143,15 @@ def _normalize(padded: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def _flat_side(gray: Tensor) -> Tensor:
-    """``flat_side`` of gray levels: on none between the 8-bit levels, where the official codes say nothing."""
+    """Return ``flat_side`` of gray levels; 0 between the 8-bit levels, for which the official codes are not defined."""
     level = gray.detach().round().clamp(0, 255)
     away = (2 / LATTICE * (gray - level).abs() - 1).clamp(0, 1)
     return flat_side().to(gray)[level.long()] * (1 - away * away * (3 - 2 * away))
 
 
 def tiles(x: Tensor, size: int) -> Tensor:
-    """The squares of ``size`` pixels of (..., N, H, W), row by row: (..., N * H * W / size**2, size, size)."""
-    *lead, count, height, width = x.shape
-    x = x.reshape(*lead, count, height // size, size, width // size, size)
-    return x.transpose(-3, -2).reshape(*lead, -1, size, size)
+    """Split (..., N, H, W) into squares of ``size`` pixels, row by row: (..., N * H * W / size**2, size, size)."""
+    return rearrange(x, "... n (h a) (w b) -> ... (n h w) a b", a=size, b=size)
 
 
 # The official window, split in two by MATLAB's singular value decomposition: the exact factors plus these many
@@ -160,11 +160,11 @@ _COLUMN_ULPS, _ROW_ULPS = (-1, 3, -2, 1, 0, -1, 0), (0, 1, -2, -2, 2, -3, 2)
 
 
 def flat_side() -> Tensor:
-    """Which side of zero the official codes count a flat region of each gray level on: (256,) of -1, 0 and 1.
+    """Return the sign (256,) of the official codes' ``gray - mean`` on a flat region of each gray level: -1, 0 or 1.
 
-    There ``gray - mean`` is no zero but the rounding residue of the official filter, and its sign decides how many
-    values the left and the right deviation are averaged over. The residue is that of two passes of seven products,
-    added in order in double precision.
+    It is not zero but the rounding residue of the official filter, and its sign decides how many values the left and
+    the right deviation are averaged over. The residue is that of two passes of seven products, added in order in double
+    precision.
     """
     return torch.tensor(_SIDES, dtype=torch.float64)
 
@@ -223,23 +223,25 @@ def _grid(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _solve(ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """The shape alpha at which r(alpha) = ratio, and d alpha / d ratio = 1 / r'(alpha)."""
+    """Return the shape alpha at which r(alpha) = ratio, and d alpha / d ratio = 1 / r'(alpha)."""
     table = _grid if torch.compiler.is_compiling() else _cached_grid
     grid, log_ratio = table(ratio.device, ratio.dtype)
     target = ratio.clamp_min(1e-300 if ratio.dtype == torch.float64 else 1e-30).log()
     above = torch.searchsorted(log_ratio, target).clamp(1, len(grid) - 1)
     low, high = grid[above - 1], grid[above]
+
     alpha = (low + high) / 2
-    for _ in range(5):  # Newton inside the bracket: quadratic from a cell of 0.01
+    for _ in range(5):  # Newton's method inside the grid cell of 0.01 converges quadratically
         step = (_log_ratio(alpha) - target) / _log_ratio_slope(alpha)
         alpha = torch.minimum(torch.maximum(alpha - step, low), high)
+
     inside = (target > log_ratio[0]) & (target < log_ratio[-1])
     slope = torch.where(inside, _log_ratio_slope(alpha) * ratio, torch.ones_like(alpha))
     return alpha, torch.where(inside, 1 / slope, torch.zeros_like(alpha))
 
 
 class _Shape(torch.autograd.Function):
-    """``_solve``; backward through the implicit function."""
+    """``_solve``, differentiated by the implicit function theorem."""
 
     @staticmethod
     def forward(ctx: Any, ratio: Tensor) -> Tensor:
@@ -255,14 +257,14 @@ class _Shape(torch.autograd.Function):
 
 
 def solve_shape(ratio: Tensor) -> Tensor:
-    """The shape alpha at which Gamma(2/a)^2 / (Gamma(1/a) Gamma(3/a)) is ``ratio``, to full precision.
+    """Solve Gamma(2/alpha)^2 / (Gamma(1/alpha) Gamma(3/alpha)) = ``ratio`` for alpha, to full precision.
 
     Args:
-        ratio: any shape, E|x|^2 / E[x^2] of the generalized Gaussian.
+        ratio: E|x|^2 / E[x^2] of the generalized Gaussian, a tensor of any shape.
 
     Returns:
-        alpha, limited to [0.2, 10] as the official codes' table is; beyond the limits its gradient is zero.
-        The gradient is exact and can be taken once.
+        alpha, limited to [0.2, 10] as in the official codes' table; beyond the limits its gradient is zero.
+        The gradient is exact; there is no second derivative.
     """
     if torch.compiler.is_compiling():
         fixed = ratio.detach()
@@ -272,7 +274,7 @@ def solve_shape(ratio: Tensor) -> Tensor:
 
 
 class Moments(NamedTuple):
-    """Sums over the pixels of a patch from which an asymmetric generalized Gaussian is fitted."""
+    """Sums over the pixels of a patch, to which an asymmetric generalized Gaussian is fitted."""
 
     absolute: Tensor  # sum of |x|
     left: Tensor  # sum of x^2 over x < 0
@@ -288,19 +290,19 @@ class Fit(NamedTuple):
     alpha: Tensor
     left: Tensor  # deviation of the values below zero; 0 where there are none
     right: Tensor
-    has_left: Tensor  # bool: whether the official code finds any value below zero
+    has_left: Tensor  # bool: whether the official code has any value below zero
     has_right: Tensor
 
 
 def moments(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> tuple[Moments, Moments]:
-    """Moments of the normalized luminance and of the products of neighbors, patch by patch.
+    """Return the moments of the normalized luminance and of the products of neighbors in each patch.
 
     Args:
-        maps: (4, T, h, w) of T patches, as ``normalize`` gives them.
-        shifts: S steps (down, right) to the neighbor; a patch's border wraps around as MATLAB's ``circshift`` does.
+        maps: (4, T, h, w) of T patches, from ``normalize``.
+        shifts: S offsets (down, right) of the neighbor; patches wrap around at the border as in MATLAB's ``circshift``.
 
     Returns:
-        Of the values themselves, tensors (T,), and of the products, tensors (S, T).
+        Those of the values themselves, tensors (T,), and those of the products, tensors (S, T).
     """
     if torch.compiler.is_compiling():
         rows = torch.cat([maps[:3, :, -1:], maps[:3], maps[:3, :, :1]], 2)
@@ -319,9 +321,9 @@ def _to_moments(sums: Tensor, pixels: int) -> Moments:
 
 
 class _Sums(torch.autograd.Function):
-    """Five sums over each of T patches (4, T, h, w), of the values and of their products with each neighbor.
+    """Five sums (S + 1, 5, T) over each of T patches (4, T, h, w), of the values and their products with S neighbors.
 
-    Their shape is (S + 1, 5, T). Taken in parts as in ``in_rows``: rows of large patches, or many small ones.
+    They are computed in parts as in ``in_rows``: rows of large patches, or many small ones.
     """
 
     @staticmethod
@@ -347,7 +349,7 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def parts(maps: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Which patches, and which rows of them with the one before and the one after; a GPU takes all at once."""
+        """Yield slices of patches and row indices, with one row more at either end; a GPU takes all at once."""
         _, count, height, width = maps.shape
         patches = max(1, budget(maps) // (height * width))
         step = max(8, budget(maps) // (min(count, patches) * width))
@@ -358,24 +360,25 @@ class _Sums(torch.autograd.Function):
 
 
 def _sums(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
-    """The sums of (3, T, h + 2, w), where the outer rows are neighbors alone."""
-    maps = torch.cat([maps[..., -1:], maps, maps[..., :1]], -1)
+    """Return the five sums (S + 1, 5, T) of (3, T, h + 2, w), whose outer rows serve as neighbors only."""
+    maps = torch.cat([maps[..., -1:], maps, maps[..., :1]], -1)  # (3, T, h + 2, w + 2)
     height, width = maps.shape[2] - 2, maps.shape[3] - 2
     center = maps[..., 1:-1, 1:-1]
-    found = []
+
+    sums = []
     for shift in (None, *shifts):
         x = center
         if shift is not None:
             top, left = 1 - shift[0], 1 - shift[1]
             x = center * maps[..., top : top + height, left : left + width]
-        size = x[0].abs()
-        each = size, x[0] * x[0], x[0] * size, x[1], x[2]
-        found.append(torch.stack([part.sum((1, 2)) for part in each]))
-    return torch.stack(found)
+        absolute = x[0].abs()
+        terms = absolute, x[0] * x[0], x[0] * absolute, x[1], x[2]
+        sums.append(torch.stack([term.sum((1, 2)) for term in terms]))
+    return torch.stack(sums)
 
 
 def fit_aggd(m: Moments) -> Fit:
-    """Fit by moments (Lasmar et al. 2009, as estimateaggdparam.m has it)."""
+    """Fit an asymmetric generalized Gaussian by moments (Lasmar et al. 2009, as in estimateaggdparam.m)."""
     has_left, has_right = m.count_left > 0.5, m.count_right > 0.5
     left = _root(m.left / m.count_left.clamp_min(0.5))
     right = _root(m.right / m.count_right.clamp_min(0.5))
@@ -385,26 +388,26 @@ def fit_aggd(m: Moments) -> Fit:
     power = torch.where(both, m.left + m.right, one) / m.pixels
     ratio = (torch.where(both, m.absolute, one) / m.pixels) ** 2 / power
     ratio = ratio * (balance**3 + 1) * (balance + 1) / (balance**2 + 1) ** 2
-    # Without one of the sides MATLAB's min() over NaN answers with the first entry of the table.
+    # Where one side has no values, MATLAB's min() over NaN returns the first entry of the table.
     alpha = torch.where(both, solve_shape(ratio), one * ALPHA_MIN)
     return Fit(alpha, left, right, has_left, has_right)
 
 
 def _root(x: Tensor) -> Tensor:
-    """Square root whose gradient at zero is zero instead of infinite."""
+    """Return the square root, with a gradient of zero instead of infinity at zero."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
 
 
 def fit_ggd(m: Moments) -> tuple[Tensor, Tensor]:
-    """Shape and variance of the symmetric generalized Gaussian (estimateggdparam.m)."""
+    """Return shape and variance of the symmetric generalized Gaussian (estimateggdparam.m)."""
     power = m.left + m.right
-    some = power > NOTHING
+    varied = power > MIN_POWER
     one = torch.ones_like(power)
-    ratio = torch.where(some, m.absolute, one) ** 2 / torch.where(some, power, one) / m.pixels
-    return torch.where(some, solve_shape(ratio), one * ALPHA_MIN), power / m.pixels
+    ratio = torch.where(varied, m.absolute, one) ** 2 / torch.where(varied, power, one) / m.pixels
+    return torch.where(varied, solve_shape(ratio), one * ALPHA_MIN), power / m.pixels
 
 
 def gamma_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Gamma(numerator) / Gamma(denominator) of positive arguments."""
+    """Return Gamma(numerator) / Gamma(denominator) of positive arguments."""
     return torch.exp(torch.lgamma(numerator) - torch.lgamma(denominator))

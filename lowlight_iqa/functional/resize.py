@@ -1,4 +1,8 @@
-"""Resizing that equals MATLAB's ``imresize``: bicubic, antialiased, symmetric at the border, differentiable."""
+"""Resizing equal to MATLAB's ``imresize``: bicubic, antialiased, symmetric at the border, differentiable.
+
+``torch.nn.functional.interpolate`` does not mirror at the border and rounds sizes down, so NIQE's and BRISQUE's
+published scores cannot be reproduced with it.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,13 @@ from torch import Tensor
 
 from .rows import in_rows
 
-SHORT_SIDE = 512  # larger pictures are reduced to it: the heads were trained at the trunk's view of such pictures
+SHORT_SIDE = 512  # larger pictures are reduced to it: the learned metrics were trained on pictures of this size
 
 
 def imresize(x: Tensor, scale: float | None = None, *, size: tuple[int, int] | None = None) -> Tensor:
-    """Resize as MATLAB's ``imresize`` does a double image: bicubic, antialiased when it shrinks.
+    """Resize as MATLAB's ``imresize`` resizes a double image: bicubic, antialiased when shrinking.
 
-    The result is not rounded or clipped: the official NIQE and BRISQUE codes resize double images, so nothing of
-    MATLAB's rounding of uint8 pictures belongs here.
+    The result is neither rounded nor clipped: the official NIQE and BRISQUE codes resize double images.
 
     Args:
         x: (..., H, W), floating point.
@@ -48,6 +51,7 @@ def imresize(x: Tensor, scale: float | None = None, *, size: tuple[int, int] | N
             return _halve(x)
         height, width = (math.ceil(side * scale) for side in x.shape[-2:])
         return _resize_side(_resize_side(x, -2, height, scale), -1, width, scale)
+
     height, width = size or (0, 0)
     if height < 1 or width < 1:
         raise ValueError(f"the size must be two whole numbers above 0, not {size}")
@@ -56,7 +60,7 @@ def imresize(x: Tensor, scale: float | None = None, *, size: tuple[int, int] | N
 
 
 def _keys(x: Tensor) -> Tensor:
-    """Keys' cubic kernel, a = -0.5."""
+    """Return Keys' cubic kernel, a = -0.5."""
     a = x.abs()
     near = (1.5 * a - 2.5) * a * a + 1
     far = ((-0.5 * a + 2.5) * a - 4) * a + 2
@@ -64,7 +68,7 @@ def _keys(x: Tensor) -> Tensor:
 
 
 def _taps(length: int, outputs: int, scale: float) -> tuple[Tensor, Tensor]:
-    """Which source pixels each output pixel sums and their weights: indices and weights (outputs, taps)."""
+    """Return indices and weights (outputs, taps) of the source pixels that each output pixel sums."""
     shrink = min(scale, 1.0)
     width = 4 / shrink
     center = (torch.arange(outputs, dtype=torch.float64) + 0.5) / scale - 0.5
@@ -92,7 +96,7 @@ _HALF = (0.43359375, 0.11328125, -0.03515625, -0.01171875)
 
 
 def _halve(x: Tensor) -> Tensor:
-    """``imresize`` of (..., H, W) by 0.5, where every tap is the same for all pixels."""
+    """Halve (..., H, W) as ``imresize`` does, with taps that are the same for all pixels."""
     for dim in (-2, -1):
         length = x.shape[dim]
         order = torch.arange(-3, length + length % 2 + 3, device=x.device) % (2 * length)
@@ -102,12 +106,12 @@ def _halve(x: Tensor) -> Tensor:
 
 
 def _fold(x: Tensor, dim: int) -> Tensor:
-    """One side of (N, 2 H + 6, W) or (N, H, 2 W + 6) halved."""
+    """Halve one side of (N, 2 H + 6, W) or (N, H, 2 W + 6)."""
     phases: list[Tensor] = [phase.contiguous() for phase in x.unflatten(dim, (-1, 2)).unbind(dim + 1)]
     size = x.shape[dim] // 2 - 3
 
-    def tap(place: int) -> Tensor:
-        return phases[place % 2].narrow(dim, place // 2, size)
+    def tap(offset: int) -> Tensor:
+        return phases[offset % 2].narrow(dim, offset // 2, size)
 
     out: Tensor = (tap(3) + tap(4)) * _HALF[0]
     for k in (1, 2, 3):
@@ -116,7 +120,7 @@ def _fold(x: Tensor, dim: int) -> Tensor:
 
 
 def reduce(x: Tensor, short_side: int) -> Tensor:
-    """Pictures (N, 3, H, W) whose shorter side is larger than ``short_side`` brought down to it, antialiased."""
+    """Reduce pictures (N, 3, H, W) with a larger shorter side to ``short_side``, bilinear and antialiased."""
     height, width = x.shape[2:]
     if min(height, width) <= short_side:
         return x

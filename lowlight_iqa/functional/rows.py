@@ -1,7 +1,7 @@
 """Compute a function of whole pictures some rows at a time, forward and backward.
 
-What is made on the way then stays in the processor's cache and is never held for a whole picture: on a CPU this is
-several times faster, and a large picture needs little memory. On a GPU all rows are taken at once.
+Intermediate results then fit into the processor's cache and never exist for a whole picture: on a CPU this is several
+times faster, and a large picture needs little memory. On a GPU all rows are computed at once.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ AT_A_TIME = 1 << 16  # pixels for each thread
 
 
 def budget(x: Tensor) -> int:
-    """How many pixels to work on at a time."""
+    """Return the number of pixels to work on at a time."""
     return x.numel() if x.is_cuda else AT_A_TIME * torch.get_num_threads()
 
 
 def in_rows(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, halo: int = 0, stride: int = 1) -> Tensor:
-    """Maps of pictures, stacked.
+    """Compute maps of pictures and stack them.
 
     Args:
-        function: rows (N, ..., stride * h + halo, W) to K maps (N, h, w) that depend on nothing else; differentiable.
+        function: differentiable, from rows (N, ..., stride * h + halo, W) to K maps (N, h, w) of these rows alone.
         x: (N, ..., stride * H + halo, W).
-        halo: rows that a map's border needs beyond its own.
-        stride: rows of x for a row of the maps.
+        halo: additional rows of x that the maps' border needs.
+        stride: rows of x for each row of the maps.
 
     Returns:
         (K, N, H, w), differentiable once.
     """
-    if torch.compiler.is_compiling():  # the compiler decides what is held
+    if torch.compiler.is_compiling():  # the compiler decides what is stored
         return torch.stack(function(x))
     return _InRows.apply(function, x, halo, stride)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def sum_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Sum what a function makes of some rows (N, ..., h, W) at a time over all rows of x; differentiable once."""
+    """Sum a function of some rows (N, ..., h, W) at a time over all rows of x; differentiable once."""
     if torch.compiler.is_compiling():
         return function(x)
     return _SumRows.apply(function, x)  # type: ignore[no-any-return,no-untyped-call]
@@ -72,15 +72,15 @@ class _InRows(torch.autograd.Function):
     ) -> Tensor:
         ctx.function, ctx.halo, ctx.stride = function, halo, stride
         ctx.save_for_backward(x)
-        whole: list[Tensor] = []
+        out = x.new_empty(0)
         for to, source in _InRows.spans(x, halo, stride):
-            maps = function(x[..., source, :])
-            if not whole:
+            maps = function(x[..., source, :])  # K of (N, h, w)
+            if not out.numel():
                 height = (x.shape[-2] - halo) // stride
-                whole.append(maps[0].new_empty(len(maps), len(x), height, maps[0].shape[-1]))
-            for place, rows in enumerate(maps):
-                whole[0][place, :, to] = rows
-        return whole[0]
+                out = maps[0].new_empty(len(maps), len(x), height, maps[0].shape[-1])
+            for index, rows in enumerate(maps):
+                out[index, :, to] = rows
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -98,7 +98,7 @@ class _InRows(torch.autograd.Function):
 
     @staticmethod
     def spans(x: Tensor, halo: int, stride: int) -> Iterator[tuple[slice, slice]]:
-        """Rows of the maps, and of x that they are made from."""
+        """Yield rows of the maps and the rows of x that they are computed from."""
         height = (x.shape[-2] - halo) // stride
         step = max(8, budget(x) // (len(x) * x.shape[-1] * stride))
         for top in range(0, height, step):

@@ -1,4 +1,4 @@
-"""BRISQUE: spatial statistics of a picture, weighed by a support vector regression on people's scores.
+"""BRISQUE: spatial statistics of a picture, mapped to people's scores by a support vector regression.
 
 Mittal, Moorthy, Bovik, "No-reference image quality assessment in the spatial domain", IEEE TIP 2012.
 Equal to the authors' MATLAB code (LIVE, BRISQUE_release); docs/handcrafted.md has the comparison.
@@ -29,8 +29,8 @@ FEATURES = 36
         summary="36 spatial statistics and the authors' regression on LIVE's scores (official model)",
         source="Mittal et al., IEEE TIP 2012; reference implementation: LIVE's BRISQUE_release (MATLAB, libsvm)",
         lower_better=True,
-        # Just beyond the least and the greatest value of the regression, -318.3 and 527.1, that climbing from each of
-        # its support vectors finds. That there is none beyond them is not proven; no picture has come near them.
+        # Just beyond the smallest and largest value of the regression, -318.3 and 527.1, found by gradient ascent from
+        # each of its support vectors. It is not proven that there are none beyond; no picture has come near them.
         # Photographs have 0 to 110, single-pixel checkers and night skies of sparse points up to 220.
         score_range=(-320.0, 530.0),
         typical_range=(-2.54, 112.0),
@@ -54,8 +54,8 @@ FEATURES = 36
         source="features of Mittal et al., IEEE TIP 2012; RBF support vector regression, C 64, gamma 0.1, epsilon 0.3, "
         "chosen by 5-fold cross-validation inside the training pictures",
         lower_better=False,
-        # Just beyond the least and the greatest value of the regression, -3.375 and 3.871, found in the same way; MOS
-        # is 0 to 1, and so are the scores of photographs.
+        # Just beyond the smallest and largest value of the regression, -3.375 and 3.871, found in the same way; MOS and
+        # the scores of photographs are 0 to 1.
         score_range=(-3.4, 3.9),
         typical_range=(0.876, 0.217),
         zero_gradient=("noise of one step", "blue noise of one step", "checker"),
@@ -84,7 +84,7 @@ class Brisque(Metric):
     """Blind/referenceless image spatial quality evaluator; ``Brisque.fit`` trains one on other scores."""
 
     def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
-        """Build it from the parameters of a regression, as ``train_regression`` returns them."""
+        """Build it from the parameters of a regression, from ``train_regression``."""
         super().__init__(card)
         self.support: Tensor  # (S, 36), scaled features
         self.coefficients: Tensor  # (S,)
@@ -107,11 +107,11 @@ class Brisque(Metric):
         return cls(loaded.card, loaded.tensors)
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,)."""
+        """Return scores (N,)."""
         return self.regress(spatial_features(x)).to(x.dtype)
 
     def regress(self, features: Tensor) -> Tensor:
-        """Scores (N,) of features (N, 36) as ``spatial_features`` gives them."""
+        """Return scores (N,) of features (N, 36) from ``spatial_features``."""
         low, high = self.low.to(features), self.high.to(features)
         scaled = 2 * (features - low) / (high - low) - 1
         distance = (scaled[:, None] - self.support.to(features)).square().sum(-1)  # (N, S)
@@ -131,23 +131,23 @@ class Brisque(Metric):
         epsilon: float = 0.1,
         trained_on: str = "the user's pictures and scores",
     ) -> Brisque:
-        """A BRISQUE trained on other pictures (needs scikit-learn, the ``train`` extra).
+        """Train a BRISQUE on other pictures (needs scikit-learn, the ``train`` extra).
 
         Args:
             images: pictures of at least 32x32, each anything that ``read_image`` takes.
             mos: one score for each.
             lower_better: whether lower scores are better.
-            score_range: the ends of the scores' scale; by default the least and the greatest score.
+            score_range: the ends of the scores' scale; by default the lowest and the highest score.
             cost: C of the support vector regression, for scores scaled to a deviation of 1.
             gamma: of the kernel exp(-gamma |a - b|^2) on features scaled to [-1, 1].
             epsilon: errors below it cost nothing, in deviations of the scores.
-            trained_on: what they are, for the card.
+            trained_on: description of the pictures and scores, for the card.
 
         Returns:
             A new metric that saves and loads under the name "brisque" with ``weights=``.
 
         Raises:
-            ValueError: unlike numbers of pictures and scores, fewer than two, or scores that are all the same.
+            ValueError: unequal numbers of pictures and scores, fewer than two, or scores that are all the same.
         """
         from ..images import check_batch, read_image
         from ..registry import get_card
@@ -163,6 +163,7 @@ class Brisque(Metric):
             raise ValueError(f"{len(rows)} pictures but {len(scores)} scores; give one for each")
         if len(rows) < 2 or not scores.isfinite().all() or scores.min() == scores.max():
             raise ValueError("give at least two pictures with finite scores that differ")
+
         parameters = train_regression(torch.stack(rows), scores, cost=cost, gamma=gamma, epsilon=epsilon)
         card = replace(
             card,
@@ -194,11 +195,13 @@ def train_regression(
         from sklearn.svm import SVR
     except ImportError as error:
         raise ImportError("training BRISQUE needs scikit-learn; pip install 'lowlight_iqa[train]'") from error
+
     low, high = features.amin(0), features.amax(0)
     high = torch.where(high > low, high, low + 1)
     center, spread = scores.mean(), scores.std()
     model = SVR(C=cost, gamma=gamma, epsilon=epsilon)
     model.fit((2 * (features - low) / (high - low) - 1).numpy(), ((scores - center) / spread).numpy())
+
     coefficients = torch.from_numpy(model.dual_coef_[0].copy())
     return {
         "support": torch.from_numpy(model.support_vectors_.copy()),
@@ -211,7 +214,7 @@ def train_regression(
 
 
 def spatial_features(x: Tensor) -> Tensor:
-    """The 36 features (TIP 2012, table I) of pictures (N, 3, H, W), RGB in [0, 1], as (N, 36) in float64."""
+    """Return the 36 features (N, 36) (TIP 2012, table I) of pictures (N, 3, H, W), RGB in [0, 1], in float64."""
     gray = nss.gray_levels(x)
     features: list[Tensor] = []
     for scale in (0, 1):

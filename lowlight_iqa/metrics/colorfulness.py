@@ -19,7 +19,7 @@ from ..registry import register
         summary="Hasler and Suesstrunk's M3: 0 is gray, 33 moderately, 59 quite, 109 extremely colorful",
         source="Hasler and Suesstrunk, SPIE HVEI 2003, section 6 (third metric)",
         lower_better=False,
-        score_range=(0.0, 298.0),  # the greatest value any picture can have; photographs stay under about 150
+        score_range=(0.0, 298.0),  # the largest value that any picture can have; photographs have up to about 150
         typical_range=(103.0, 0.516),
         license="Apache-2.0 (nothing is trained)",
         zero_gradient=("gray", "noise of one step", "checker", "edge", "one star", "stars"),
@@ -30,20 +30,20 @@ from ..registry import register
     )
 )
 class Colorfulness(Metric):
-    """M3 on RGB from 0 to 255, the opponent colors taken with their sign."""
+    """M3 on RGB from 0 to 255, with signed opponent colors."""
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), higher is more colorful."""
+        """Return scores (N,), higher is more colorful."""
         return colorfulness(x)
 
 
 def colorfulness(x: Tensor) -> Tensor:
-    """Measure M3 (N,) of pictures (N, 3, H, W), RGB in [0, 1]."""
+    """Return the measure M3 (N,) of pictures (N, 3, H, W), RGB in [0, 1]."""
     red, green, blue = (working(x) * 255).flatten(2).unbind(1)
     opponents = red - green, (red + green) / 2 - blue
 
     spread = sum((o.var(1, correction=0) for o in opponents), start=red.new_zeros(()))
     strength = sum((o.mean(1).square() for o in opponents), start=red.new_zeros(()))
 
-    # The summand keeps the roots' slope finite on gray pictures.
+    # 1e-8 keeps the roots' slope finite on gray pictures.
     return ((spread + 1e-8).sqrt() + 0.3 * (strength + 1e-8).sqrt()).to(x.dtype)

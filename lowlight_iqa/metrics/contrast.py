@@ -32,6 +32,6 @@ class Contrast(Metric):
     """RMS contrast of the luminance in [0, 1]."""
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), higher is better."""
+        """Return scores (N,), higher is better."""
         variance = luma(working(x)).flatten(1).var(1, correction=0)
-        return (variance + 1e-12).sqrt().to(x.dtype)  # the summand keeps the root's slope finite
+        return (variance + 1e-12).sqrt().to(x.dtype)  # 1e-12 keeps the root's slope finite

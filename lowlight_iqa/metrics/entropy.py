@@ -1,4 +1,4 @@
-"""Entropy: how many bits the gray levels of a picture carry.
+"""Entropy of the gray levels of a picture, in bits.
 
 Shannon, "A mathematical theory of communication", Bell System Technical Journal 1948, on a smooth histogram.
 """
@@ -37,18 +37,18 @@ BINS = 256
 class Entropy(Metric):
     """Entropy of a histogram in which every pixel is spread over three bins, so that it has a gradient.
 
-    Against 256 plain bins of rounded gray levels this reads a few hundredths of a bit higher on photographs and up
-    to 1.06 bits higher on pictures of few levels.
+    Compared with 256 plain bins of rounded gray levels it is a few hundredths of a bit higher on photographs and up to
+    1.06 bits higher on pictures with few levels.
     """
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), higher is better."""
+        """Return scores (N,), higher is better."""
         share = sum_rows(_histogram, x) / (x.shape[2] * x.shape[3])
         return -(share * torch.log2(share + 1e-12)).sum(1).to(x.dtype)
 
 
 def _histogram(x: Tensor) -> Tensor:
-    """How many pixels of pictures (N, 3, h, W) lie on each level, (N, 258): one bin more next to black and to white."""
+    """Count the pixels of pictures (N, 3, h, W) on each level, (N, 258): one more bin beyond black and beyond white."""
     gray = 255 * luma(working(x)).flatten(1)  # (N, P)
     center = gray.detach().round().clamp(0, BINS - 1)
     offset = gray - center  # -1/2 to 1/2

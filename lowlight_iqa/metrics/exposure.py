@@ -1,4 +1,4 @@
-"""Exposure: how far a picture's patches are from being well exposed.
+"""Exposure: distance of a picture's patches from good exposure.
 
 Guo et al., "Zero-reference deep curve estimation for low-light image enhancement", CVPR 2020, eq. 3.
 """
@@ -37,16 +37,16 @@ class Exposure(Metric):
     """Distance from well-exposedness; patches at the right and lower border may be smaller than 16x16."""
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), lower is better."""
+        """Return scores (N,), lower is better."""
         return _distances(x).mean((1, 2)).to(x.dtype)
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """Each patch's distance from 0.6: the mean over the patches is the score."""
+        """Return each patch's distance from 0.6: the mean over the patches is the score."""
         return {"score": tile(_distances(x), PATCH, x.shape[2:]).to(x.dtype)}
 
 
 def _distances(x: Tensor) -> Tensor:
-    """Distance of each patch from the target, (N, h, w)."""
+    """Return the distance of each patch from the target, (N, h, w)."""
     brightness = working(x).mean(1, keepdim=True)
     patches = avg_pool2d(brightness, PATCH, ceil_mode=True, count_include_pad=False)
     return (patches[:, 0] - TARGET).abs()

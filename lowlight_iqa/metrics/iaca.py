@@ -1,9 +1,9 @@
-"""IACA's method on a compact trunk: illumination weighs where to look, content decides which channels count.
+"""IACA's method on a compact trunk: positions are weighted by illumination, channels are gated by content.
 
 References:
     IACA, IEEE TMM 2023, arXiv 2302.11464, code github.com/Baoliang93/IACA_For_Lowlight_IQA: two stages of the trunk are
-    weighted by a map made from the picture's brightest channel; each channel's mean, through a small network, gates its
-    deviation; three outputs under the norm-in-norm loss of LinearityIQA (Li et al., ACM MM 2020).
+    weighted by a map computed from the picture's brightest channel; each channel's mean, through a small network, gates
+    its deviation; three outputs are trained by the norm-in-norm loss of LinearityIQA (Li et al., ACM MM 2020).
     Here the trunk is EfficientNet-Lite instead of ResNeXt-101, and layer norm takes the place of batch norm.
     The authors' own network is ``iaca-resnext101``.
 """
@@ -27,38 +27,38 @@ from ..metric import Metric
 from ..registry import register
 from ..weights.files import Loaded, load_strictly
 
-WINDOW = 4  # places of the first tap's stage, about, that a map's value is made from: 64 pixels and the trunk's view
-TINY = 1e-12  # added to a variance: its root moves by less than 1e-6, and its slope stays finite
+WINDOW = 4  # side of a map's window, about, on the first tap's grid: 64 pixels plus the trunk's receptive field
+TINY = 1e-12  # added to a variance: its root changes by less than 1e-6, and its slope stays finite
 
 
 def deviation(x: Tensor) -> Tensor:
-    """Population standard deviation (N, C) of maps (N, C, h, w) over their places.
+    """Return the population standard deviation (N, C) of maps (N, C, h, w).
 
     It is var / sqrt(var + 1e-12): 0 on flat maps (1e-8 by rounding), within 4e-7 of sqrt(var), its gradient is finite.
     """
-    flat = x.flatten(2)  # (N, C, h w)
+    flat = rearrange(x, "n c h w -> n c (h w)")
     variance = (flat - flat.mean(2, keepdim=True)).square().mean(2)
     return variance / (variance + TINY).sqrt()
 
 
 def illumination_net() -> nn.Sequential:
-    """From the brightest channel (N, 1, h, w) to the weight of each place, at least 0 (IACA's getw5 and getw6)."""
+    """Build the map from the brightest channel (N, 1, h, w) to weights of at least 0 (IACA's getw5 and getw6)."""
     return nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1), nn.ReLU())
 
 
 def gate_net(width: int) -> nn.Sequential:
-    """From the channels' means (N, C) to their gates in 0..1 (IACA's att6 and att7)."""
+    """Build the map from the channels' means (N, C) to their gates in 0..1 (IACA's att6 and att7)."""
     widths = (width, 256, 64, 256, width)
     layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
     return nn.Sequential(*layers[:-1], nn.Sigmoid())
 
 
 class Tap(nn.Module):
-    """What is made of one stage of the trunk: 64 features and an output of their own.
+    """The layers after one stage of the trunk: 64 features and an output of their own.
 
     Args:
         width: channels of the stage.
-        illumination: weigh the places by illumination.
+        illumination: weight the positions by illumination.
         gating: gate the deviations by the means.
     """
 
@@ -72,12 +72,12 @@ class Tap(nn.Module):
             nn.Linear(256, 64), nn.LayerNorm(64), nn.ReLU(),
         )  # fmt: skip
         self.output = nn.Linear(64, 1)
-        if self.weigh is not None:  # start at weight 1: a map that started at 0 everywhere would never learn
+        if self.weigh is not None:  # start at weight 1: a map that is 0 everywhere has no gradient
             nn.init.normal_(self.weigh[2].weight, std=0.01)  # type: ignore[arg-type]
             nn.init.ones_(self.weigh[2].bias)  # type: ignore[arg-type]
 
     def forward(self, stage: Tensor, brightest: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, 64) and output (N, 1) of a stage (N, C, h, w) and the brightest channel (N, 1, H, W)."""
+        """Return features (N, 64) and output (N, 1) of a stage (N, C, h, w) and the brightest channel (N, 1, H, W)."""
         if self.weigh is not None:
             stage = stage * self.weigh(F.adaptive_max_pool2d(brightest, stage.shape[2:]))
         pooled = deviation(stage)
@@ -87,7 +87,7 @@ class Tap(nn.Module):
         return features, self.output(features)
 
     def local(self, stage: Tensor, brightest: Tensor, window: int) -> Tensor:
-        """Features (N, 64, h, w) of the windows around each place of a stage (N, C, h, w)."""
+        """Return features (N, 64, h, w) of the window around each position of a stage (N, C, h, w)."""
         if self.weigh is not None:
             stage = stage * self.weigh(F.adaptive_max_pool2d(brightest, stage.shape[2:]))
         mean, square = (F.avg_pool2d(x, window, 1, window // 2, count_include_pad=False) for x in (stage, stage**2))
@@ -100,13 +100,13 @@ class Tap(nn.Module):
 
 
 class IacaNetwork(nn.Module):
-    """Trunk, taps and the output of all of them.
+    """Trunk, taps and the output of all taps.
 
     Args:
         trunk: "lite0", "lite1" or "lite2".
-        taps: the trunk's stages that are looked at; 4 and 6 are the last ones at strides 16 and 32, as IACA's layer3
+        taps: the trunk's stages that are pooled; 4 and 6 are the last ones at strides 16 and 32, as IACA's layer3
             and layer4 are.
-        illumination: weigh places by illumination; off for the ablation.
+        illumination: weight positions by illumination; off for the ablation.
         gating: gate deviations by means; off for the ablation.
     """
 
@@ -124,28 +124,30 @@ class IacaNetwork(nn.Module):
         self.output = nn.Linear(64 * len(taps), 1)
 
     def forward(self, x: Tensor, half: bool = False) -> Tensor:
-        """Raw outputs (N, taps + 1) of pictures (N, 3, H, W) in [0, 1]: each tap's own, and last that of all.
+        """Return raw outputs (N, taps + 1) of pictures (N, 3, H, W) in [0, 1]: each tap's own, then that of all taps.
 
-        They are on no particular scale. ``half`` is for training, see ``CompactTrunk``.
+        Their scale is arbitrary. ``half`` is for training, see ``CompactTrunk``.
         """
         brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
         stages = self.trunk(x, half=half)
-        features, outputs = zip(
-            *(tap(stages[int(place)].to(x.dtype), brightest) for place, tap in self.taps.items()), strict=True
-        )
+        features, outputs = [], []
+        for index, tap in self.taps.items():
+            own_features, own_output = tap(stages[int(index)].to(x.dtype), brightest)
+            features.append(own_features)
+            outputs.append(own_output)
         return torch.cat([*outputs, self.output(torch.cat(features, 1))], 1)
 
     def local(self, x: Tensor) -> Tensor:
-        """The raw output of all taps for the window around each place of the first tap's stage, (N, 1, h, w)."""
+        """Return the raw output (N, 1, h, w) of all taps for the window around each position of the first tap."""
         brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
         stages = self.trunk(x)
         grid = stages[min(map(int, self.taps))].shape[2:]
         features = []
-        for place, tap in self.taps.items():
-            stage = stages[int(place)].to(x.dtype)
+        for index, tap in self.taps.items():
+            stage = stages[int(index)].to(x.dtype)
             window = 2 * round(WINDOW * stage.shape[2] / grid[0] / 2) + 1  # odd, of the same size in the picture
-            found = tap.local(stage, brightest, window)  # type: ignore[operator]
-            features.append(F.interpolate(found, size=grid, mode="bilinear", align_corners=False))
+            own = tap.local(stage, brightest, window)  # type: ignore[operator]  # (N, 64, h', w')
+            features.append(F.interpolate(own, size=grid, mode="bilinear", align_corners=False))
         return F.conv2d(torch.cat(features, 1), self.output.weight[..., None, None], self.output.bias)
 
 
@@ -182,7 +184,7 @@ class Iaca(Metric):
     """Score on BIQ2021's 0..1 (MOS, 1 is best) for pictures taken or enhanced in low light."""
 
     def __init__(self, card: Card, network: IacaNetwork, mapping: Sequence[float]) -> None:
-        """Build it around a network; ``mapping`` are the parameters of ``logistic``."""
+        """Build it around a network; ``mapping`` holds the parameters of ``logistic``."""
         super().__init__(card)
         self.network, self.mapping = network, list(mapping)
         self.eval().requires_grad_(False)
@@ -194,7 +196,7 @@ class Iaca(Metric):
 
         facts = loaded.config.part("network")
         taps = [int(tap) for tap in facts.numbers("taps")]
-        with torch.device("meta"):  # shapes are compared before any memory is taken
+        with torch.device("meta"):  # so that shapes are checked before memory is allocated
             network = IacaNetwork(
                 facts.choice("trunk", COMPACT), taps, facts.flag("illumination"), facts.flag("gating")
             )
@@ -203,19 +205,19 @@ class Iaca(Metric):
         return metric
 
     def weight_config(self) -> dict[str, Any]:
-        """Architecture and mapping."""
+        """Return architecture and mapping."""
         return {"network": self.network.config, "mapping": self.mapping}
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """MOS (N,) on 0..1, of the whole picture."""
+        """Return MOS (N,) on 0..1."""
         dtype = self.network.output.weight.dtype
         return logistic(self.network(reduce(x.to(dtype), SHORT_SIDE))[:, -1], self.mapping)  # type: ignore[no-any-return]
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """The network's own output for the statistics of a window around each place, *after* the mapping to 0..1.
+        """Return the network's output for the window around each position, *after* the mapping to 0..1.
 
-        Means and deviations are taken over the window instead of the picture; all that follows is the network's. The
-        pooling is not linear: the score is no mean of these values.
+        Means and deviations are those of the window instead of the picture; the layers after them are the network's.
+        The pooling is not linear, so the score is not the mean of the map.
         """
         dtype = self.network.output.weight.dtype
         local = logistic(self.network.local(reduce(x.to(dtype), SHORT_SIDE)), self.mapping)

@@ -1,14 +1,14 @@
-"""IACA as its authors built it, state dict included: ResNeXt-101, illumination weighting, content-adaptive gating.
+"""The authors' IACA, with their state dict: ResNeXt-101, illumination weighting, content-adaptive gating.
 
 References:
     IACA, IEEE TMM 2023, arXiv 2302.11464; IQA_Model.py and demo of github.com/Baoliang93/IACA_For_Lowlight_IQA.
     The pooling, outputs and loss are those of LinearityIQA (Li et al., ACM MM 2020).
 
-Kept as they are: RGB in [0, 1] without ImageNet's mean and deviation; the whole picture at its own size; ``getw5``
-belongs to ``layer3`` (features.6) and ``getw6`` to ``layer4`` (features.7); the weighted maps are pooled, the plain
-ones go on; the means gate and are not passed on; nothing but batch norm between the linear layers of ``dr6`` and
-``dr7``; an illumination weight that is 0 everywhere leaves its branch dead. Changed: the root of the variance has a
-finite slope.
+As in the authors' code: RGB in [0, 1] without ImageNet's mean and deviation; the whole picture at its own size;
+``getw5`` belongs to ``layer3`` (features.6) and ``getw6`` to ``layer4`` (features.7); the weighted maps are pooled, the
+unweighted ones are the input of the next layer; the means are used for the gates only; ``dr6`` and ``dr7`` have only
+batch norms between their linear layers; a branch whose illumination weight is 0 everywhere has no gradient. Changed:
+the root of the variance has a finite slope.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ..registry import register
 from ..weights.files import Loaded, load_strictly
 from .iaca import deviation, gate_net, illumination_net
 
-# From q to the scale of the labels, by the authors' demo for their released checkpoint; another one has its own.
+# The map from q to the labels' scale, of the authors' demo for their released checkpoint; another one has its own.
 SLOPE, INTERCEPT = 0.09627324560431309, 0.5154855778833177
 
 
 def dimension_reduction(width: int) -> nn.Sequential:
-    """From C pooled numbers to 64."""
+    """Build the layers from C pooled numbers to 64 features."""
     return nn.Sequential(
         nn.Linear(width, 1024), nn.BatchNorm1d(1024),
         nn.Linear(1024, 256), nn.BatchNorm1d(256),
@@ -54,7 +54,7 @@ class IacaResNeXt101Network(nn.Module):
         self.regr6, self.regr7, self.regression = nn.Linear(64, 1), nn.Linear(64, 1), nn.Linear(128, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The authors' q6, q7 and q, (N, 3), of pictures (N, 3, H, W) in [0, 1]."""
+        """Return the authors' q6, q7 and q, (N, 3), of pictures (N, 3, H, W) in [0, 1]."""
         brightest = x.amax(1, keepdim=True)  # (N, 1, H, W)
         third = self.features[:7](x)  # (N, 1024, h, w), stride 16
         fourth = self.features[7](third)  # (N, 2048, h, w), stride 32
@@ -94,7 +94,7 @@ class IacaResNeXt101(Metric):
             card: its card.
             network: the authors'.
             slope: score = slope * q + intercept. The defaults belong to the authors' released checkpoint; for another
-                one both must be fitted to its own outputs and labels, as its loss leaves scale and offset free.
+                one both must be fitted to its own outputs and labels, as the loss does not determine them.
             intercept: see slope.
         """
         super().__init__(card)
@@ -116,7 +116,7 @@ class IacaResNeXt101(Metric):
         Raises:
             ValueError: keys or shapes differ; the message lists them.
         """
-        with torch.device("meta"):  # 92 million random numbers need not be drawn to be overwritten
+        with torch.device("meta"):  # saves initializing 92 million parameters that are overwritten
             network = IacaResNeXt101Network()
         network.to_empty(device="cpu")
         load_strictly(network, tensors)
@@ -127,20 +127,20 @@ class IacaResNeXt101(Metric):
         return self.network
 
     def weight_config(self) -> dict[str, Any]:
-        """The affine map to the score."""
+        """Return the affine map to the score."""
         return {"slope": self.slope, "intercept": self.intercept}
 
     def outputs(self, x: Tensor) -> Tensor:
-        """The authors' q6, q7 and q, (N, 3), of pictures (N, 3, H, W) in [0, 1]."""
+        """Return the authors' q6, q7 and q, (N, 3), of pictures (N, 3, H, W) in [0, 1]."""
         return self.network(x)  # type: ignore[no-any-return]
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,)."""
+        """Return scores (N,)."""
         return self.slope * self.outputs(x.to(self.network.regression.weight.dtype))[:, 2] + self.intercept
 
 
 def pool(stage: Tensor, brightest: Tensor, weigh: nn.Module, gate: nn.Module) -> Tensor:
-    """Gated deviations (N, C) of a stage (N, C, h, w), weighted by the illumination (N, 1, H, W)."""
+    """Return gated deviations (N, C) of a stage (N, C, h, w), weighted by the illumination (N, 1, H, W)."""
     weighted = stage * weigh(F.adaptive_max_pool2d(brightest, stage.shape[2:]))
     gates: Tensor = gate(weighted.mean((2, 3)))
     return gates * deviation(weighted)

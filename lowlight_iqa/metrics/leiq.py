@@ -1,8 +1,8 @@
-"""LEIQ's method on a compact trunk: one score and six reasons.
+"""LEIQ's method on a compact trunk: a quality score and six attributes.
 
 References:
     LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752: one shared trunk, for each task a head of two linear layers without an
-    activation between them, the PLCC loss summed over the tasks, a 4-parameter logistic to the scale of the labels.
+    activation between them, the PLCC loss summed over the tasks, a 4-parameter logistic to the labels' scale.
     Here the trunk is EfficientNet-Lite instead of SigLIP2, its seven stages pooled to means and deviations.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..attributes import ATTRIBUTES, sentence
@@ -26,7 +27,7 @@ from ..weights.files import Loaded, load_strictly
 
 TASKS = ("mos", *ATTRIBUTES)
 MAX_HIDDEN = 100_000
-GRID_STAGE = 3  # whose places a map has: stride 16
+GRID_STAGE = 3  # the stage whose resolution the maps have: stride 16
 
 
 class LeiqNetwork(nn.Module):
@@ -53,20 +54,21 @@ class LeiqNetwork(nn.Module):
         )
 
     def statistics(self, x: Tensor, frozen: int = 0, half: bool = False) -> Tensor:
-        """Mean and deviation of every channel of every stage, (N, F), of pictures (N, 3, H, W) in [0, 1]."""
+        """Return mean and deviation of every channel of every stage, (N, F), of pictures (N, 3, H, W) in [0, 1]."""
         pooled = []
         for stage in self.trunk(x, frozen, half):
-            flat = stage.flatten(2).to(self.center.dtype)  # (N, C, h w)
+            flat = rearrange(stage, "n c h w -> n c (h w)").to(self.center.dtype)
             mean = flat.mean(2)
             variance = (flat - mean[..., None]).square().mean(2)
             pooled += [mean, (variance + 1e-6).sqrt()]
         return torch.cat(pooled, 1)
 
     def maps(self, x: Tensor) -> Tensor:
-        """Each task's raw output place by place, (N, 7, h, w) on the fourth stage's grid; their means are the outputs.
+        """Return maps (N, 7, h, w) of each task's raw output on the fourth stage's grid; their means are the outputs.
 
         With m the mean and d the root of the variance + 1e-6 of a channel, d is the mean of ((x - m)^2 + 1e-6) / d.
         """
+        # Each head as one linear map of the pooled statistics.
         layers = [(cast(nn.Linear, head[0]), cast(nn.Linear, head[1])) for head in self._heads()]
         slopes = torch.stack([(outer.weight @ inner.weight)[0] for inner, outer in layers]) / self.scale  # (7, F)
         offsets = torch.stack([outer(inner.bias)[0] for inner, outer in layers]) - slopes @ self.center  # (7,)
@@ -88,7 +90,7 @@ class LeiqNetwork(nn.Module):
         return [cast(nn.Sequential, self.heads[task]) for task in TASKS]
 
     def forward(self, x: Tensor, frozen: int = 0, dropout: float = 0.0, half: bool = False) -> dict[str, Tensor]:
-        """Raw outputs (N,) of each task, on no particular scale; all but ``x`` is for training."""
+        """Return raw outputs (N,) of each task, whose scale is arbitrary; all arguments but ``x`` are for training."""
         features = (self.statistics(x, frozen, half) - self.center) / self.scale
         features = F.dropout(features, dropout, dropout > 0)
         return {task: head(features)[:, 0] for task, head in self.heads.items()}
@@ -155,7 +157,7 @@ class LeiqNetwork(nn.Module):
     ),
 )
 class Leiq(Metric):
-    """Score on MLE's 0..10 and six attributes on 1..5 (5: nothing lost) for pictures taken or enhanced in low light."""
+    """Score on MLE's 0..10 and six attributes on 1..5 (5: no loss) for pictures taken or enhanced in low light."""
 
     def __init__(
         self, card: Card, network: LeiqNetwork, mappings: Mapping[str, list[float]], view: int = SHORT_SIDE
@@ -166,7 +168,7 @@ class Leiq(Metric):
             card: its card.
             network: trunk and heads.
             mappings: the parameters of ``logistic`` by task.
-            view: the shorter side that it looks at; larger pictures are reduced to it.
+            view: larger pictures are reduced to this shorter side.
         """
         super().__init__(card)
         self.network, self.mappings, self.view = network, dict(mappings), view
@@ -179,7 +181,7 @@ class Leiq(Metric):
 
         trunk, hidden = loaded.config.choice("trunk", COMPACT), loaded.config.integer("hidden", 1, MAX_HIDDEN)
         curves = loaded.config.part("mappings")
-        with torch.device("meta"):  # shapes are compared before any memory is taken
+        with torch.device("meta"):  # so that shapes are checked before memory is allocated
             network = LeiqNetwork(trunk, hidden)
         view = loaded.config.integer("view", 32, 4096) if "view" in loaded.config else SHORT_SIDE
         metric = cls(loaded.card, network, {task: curves.curve(task) for task in TASKS}, view)
@@ -187,7 +189,7 @@ class Leiq(Metric):
         return metric
 
     def weight_config(self) -> dict[str, Any]:
-        """Architecture, mappings and view."""
+        """Return architecture, mappings and view."""
         trunk = self.network.trunk.name
         return {"trunk": trunk, "hidden": self.network.hidden, "mappings": self.mappings, "view": self.view}
 
@@ -196,24 +198,24 @@ class Leiq(Metric):
         return {task: logistic(raw[task], self.mappings[task]) for task in TASKS}
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """MOS (N,) on 0..10."""
+        """Return MOS (N,) on 0..10."""
         return self._mapped(x)["mos"]
 
     def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """MOS and the six attributes on 1..5."""
+        """Return MOS and the six attributes on 1..5."""
         mapped = self._mapped(x)
         return mapped["mos"], {task: mapped[task] for task in TASKS[1:]}
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """The heads' linear outputs place by place, *before* the mapping to the scale: larger is better.
+        """Return maps of the heads' linear outputs, *before* the mapping to the scale: larger is better.
 
-        Each head is linear in the trunk's pooled means and deviations, and these are means over the places of a stage.
-        So an output is the mean of its map exactly: ``logistic(map.mean(), metric.mappings["mos"])`` is the score.
+        Each head is linear in the trunk's pooled means and deviations, which are means over the positions of a stage.
+        So an output is exactly the mean of its map: ``logistic(map.mean(), metric.mappings["mos"])`` is the score.
         """
         raw = self.network.maps(reduce(x.to(self.network.center.dtype), self.view))
-        spread_out = spread(raw, x.shape[2:])
-        return {"score" if task == "mos" else task: spread_out[:, index] for index, task in enumerate(TASKS)}
+        local = spread(raw, x.shape[2:])  # (N, 7, H, W)
+        return {"score" if task == "mos" else task: local[:, index] for index, task in enumerate(TASKS)}
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
-        """A sentence in the five slots of MLE's descriptions, and one for detail."""
+        """Describe the attributes in the words of MLE's descriptions."""
         return sentence(attributes)

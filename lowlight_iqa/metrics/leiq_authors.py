@@ -1,9 +1,9 @@
-"""The authors' LEIQ-Assessor, exact: single task, multi task, and the mean of both, on SigLIP2 towers.
+"""The authors' LEIQ-Assessor, reproduced exactly: single task, multi task, and the mean of both, on SigLIP2 towers.
 
 References:
     LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; https://github.com/sunwei925/LEIQ-Assessor. Keys and shapes of the
     state dicts are those of its checkpoints. The mapping to MOS is the 4-parameter logistic that its test code fits to
-    the predictions and labels beside each checkpoint.
+    the predictions and labels published with each checkpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -25,12 +26,12 @@ from ..functional.logistic import fit_logistic, logistic
 from ..metric import Metric, full_precision
 from ..registry import get_card, register
 from ..weights.files import Loaded, load_strictly, save_splits
-from ..weights.resolve import splits
+from ..weights.resolve import on_hub, splits
 from .leiq import TASKS
 
-SHORT_SIDE = 432  # every picture is resized to it, and the middle of it is seen
+SHORT_SIDE = 432  # every picture is resized to it and center-cropped
 HIDDEN = 128  # width between the two layers of a head
-TOWERS = {  # timm's name, side of the middle, tasks
+TOWERS = {  # timm's name, side of the center crop, tasks
     "leiq-b16": ("vit_base_patch16_siglip_384", 384, TASKS[:1]),
     "leiq-so400m": ("vit_so400m_patch14_siglip_378", 378, TASKS),
 }
@@ -40,36 +41,39 @@ TOWERS = {  # timm's name, side of the middle, tasks
 
 
 def new_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width once the short side is ``SHORT_SIDE``; the long one is rounded down."""
+    """Return height and width with a short side of ``SHORT_SIDE``; the long one is rounded down."""
     long = int(SHORT_SIDE * max(height, width) / min(height, width))
     return (SHORT_SIDE, long) if height <= width else (long, SHORT_SIDE)
 
 
 def resize(x: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W) with a short side of ``SHORT_SIDE``: bilinear, antialiased, in floats, differentiable."""
+    """Resize pictures (N, 3, H, W) to a short side of ``SHORT_SIDE``: bilinear, antialiased, in floats."""
     size = new_size(*x.shape[2:])
     return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def resize_8_bit(levels: Tensor) -> Tensor:
-    """``resize`` as the authors do it, by PIL: (1, 3, H, W) uint8 to (1, 3, h, w) in [0, 1], rounded to 8 bits."""
+    """Resize (1, 3, H, W) uint8 with PIL as the authors do; return (1, 3, h, w) in [0, 1], rounded to 8 bits."""
     import numpy as np
     from PIL import Image
 
     height, width = new_size(*levels.shape[2:])
-    image = Image.fromarray(levels[0].permute(1, 2, 0).contiguous().numpy())
+    image = Image.fromarray(rearrange(levels, "1 c h w -> h w c").contiguous().numpy())
     resized = np.array(image.resize((width, height), Image.Resampling.BILINEAR))
-    return torch.from_numpy(resized).permute(2, 0, 1)[None] / 255
+    return rearrange(torch.from_numpy(resized), "h w c -> 1 c h w") / 255
 
 
-def middle(x: Tensor, side: int) -> Tensor:
-    """The square in the middle of (N, 3, H, W), as torchvision's CenterCrop rounds its place."""
+def center_crop(x: Tensor, side: int) -> Tensor:
+    """Crop the center square of (N, 3, H, W), rounding its position as torchvision's CenterCrop does."""
     top, left = (round((length - side) / 2) for length in x.shape[2:])
     return x[:, :, top : top + side, left : left + side]
 
 
 def trim(x: Tensor) -> Tensor:
-    """Resized pictures (N, 3, h, w) without what ``middle`` never sees; by fours, so that it rounds as before."""
+    """Cut off the ends of resized pictures (N, 3, h, w) that no ``center_crop`` contains.
+
+    Multiples of four pixels are removed, so that the center crop rounds its position as before.
+    """
     top, left = ((length - SHORT_SIDE) // 4 * 2 for length in x.shape[2:])
     return x[:, :, top : x.shape[2] - top, left : x.shape[3] - left]
 
@@ -77,8 +81,8 @@ def trim(x: Tensor) -> Tensor:
 # The mean of several models
 
 
-class _OneByOne(torch.autograd.Function):
-    """Scores of pictures by a metric that may be gone before ``backward``: the gradient is taken at once.
+class _ScoreAndRelease(torch.autograd.Function):
+    """Scores of pictures by a metric that may be released before ``backward``: the gradient is computed at once.
 
     The score of a picture depends on that picture alone, so the gradient of the sum holds that of each.
     """
@@ -98,9 +102,9 @@ class _OneByOne(torch.autograd.Function):
 
 
 def preprocess(pixels: Tensor) -> Tensor:
-    """Resize pixels (3, H, W) in [0, 1] and keep the middle (3, h, w), as the authors prepare a file.
+    """Resize pixels (3, H, W) in [0, 1] and trim them to (3, h, w), as the authors prepare a file.
 
-    The result is rounded to 8 bits as by the authors where all samples are 8-bit values. Anything finer, such as a
+    If all samples are 8-bit values, the result is rounded to 8 bits as in the authors' code. Anything finer, such as a
     16-bit file, is resized in floats like a tensor.
     """
     x = pixels[None]
@@ -110,13 +114,13 @@ def preprocess(pixels: Tensor) -> Tensor:
 
 
 class LeiqMean(Metric):
-    """The mean of metrics, of which one at a time is in memory; ``keep_loaded = True`` keeps all of them.
+    """The mean of metrics, of which one at a time is in memory; ``keep_loaded = True`` holds all of them in memory.
 
-    While they are not kept, every call reads them from disk, so many pictures are best given as one list, and the
-    gradient cannot be differentiated again.
+    Without ``keep_loaded`` every call reads them from disk, so many pictures are best given as one list, and there is
+    no second derivative.
 
-    ``half_precision = torch.float16`` scores faster and less exactly: the products in the towers' blocks are computed
-    in it, the sums between them, the pooling and the heads in float32. torch.bfloat16 is less exact by far.
+    ``half_precision = torch.float16`` is faster and less exact: the matrix products in the towers' blocks are computed
+    in it, the residual sums, the pooling and the heads in float32. torch.bfloat16 is far less exact.
     """
 
     concurrent = False
@@ -124,7 +128,7 @@ class LeiqMean(Metric):
     half_precision: torch.dtype | None = None
 
     def __init__(self, card: Card, parts: Mapping[str, Callable[[], Metric]]) -> None:
-        """Build it from functions that load its parts, by the name of the folder that each is saved to."""
+        """Build it from functions that load its parts, by the name of the folder in which each part is saved."""
         super().__init__(card)
         self.parts = dict(parts)
         self._loaded: dict[str, Metric] = {}
@@ -132,7 +136,7 @@ class LeiqMean(Metric):
     def _part(self, name: str) -> Metric:
         if not self.keep_loaded:
             self._loaded.clear()
-        with torch.inference_mode(False):  # a part that is kept may be trained through later
+        with torch.inference_mode(False):  # so that gradients pass later through a part that stays loaded
             part = self._loaded.get(name) or self.parts[name]()
         if self.keep_loaded:
             self._loaded[name] = part
@@ -148,38 +152,40 @@ class LeiqMean(Metric):
 
     def _part_scores(self, name: str, pictures: list[Tensor]) -> Tensor:
         part = self._part(name)
-        at_once = not self.keep_loaded and torch.is_grad_enabled() and any(x.requires_grad for x in pictures)
-        scores: Tensor = _OneByOne.apply(part, *pictures) if at_once else part(pictures)  # type: ignore[no-untyped-call]
+        release = not self.keep_loaded and torch.is_grad_enabled() and any(x.requires_grad for x in pictures)
+        scores: Tensor = _ScoreAndRelease.apply(part, *pictures) if release else part(pictures)  # type: ignore[no-untyped-call]
         return scores
 
     def _mean(self, pictures: list[Tensor]) -> Tensor:
         return torch.stack([self._part_scores(name, pictures) for name in self.parts]).mean(0)
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Mean MOS (N,) on 0..10."""
+        """Return the mean MOS (N,) on 0..10."""
         return self._mean(list(x))
 
     def _score_list(self, pictures: Iterable[Tensor], references: Iterable[Tensor] | None) -> Tensor:
-        """As ``Metric`` does, but all pictures by one part before the next is loaded."""
+        """Score all pictures with one part before the next is loaded."""
         with full_precision(self.device.type):
             return self._mean([picture[0] for picture in pictures])
 
     def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean MOS, and the mean of each attribute over the parts that have it."""
-        scores, found = [], dict[str, list[Tensor]]()
+        """Return the mean MOS, and the mean of each attribute over the parts that have it."""
+        scores: list[Tensor] = []
+        by_attribute: dict[str, list[Tensor]] = {}
         for name in self.parts:
             part = self._part(name)
             score, attributes = part.explain_batch(x)
             self.uncalibrated |= part.uncalibrated
             del part  # before the next one is loaded
+
             scores.append(score)
             for key, value in attributes.items():
-                found.setdefault(key, []).append(value)
-        means = {key: torch.stack(values).mean(0) for key, values in found.items()}
+                by_attribute.setdefault(key, []).append(value)
+        means = {key: torch.stack(values).mean(0) for key, values in by_attribute.items()}
         return torch.stack(scores).mean(0), means
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
-        """The six attributes in words where all have a scale."""
+        """Describe the six attributes if all are calibrated, else the score."""
         return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
 
     def preprocess(self, pixels: Tensor) -> Tensor:
@@ -187,7 +193,7 @@ class LeiqMean(Metric):
         return preprocess(super().preprocess(pixels))
 
     def save_pretrained(self, directory: str | Path) -> Path:
-        """As ``Metric`` does; each part into a folder of its own."""
+        """Write each part to a folder of its own, and a config that lists them."""
         for name in self.parts:
             self._part(name).save_pretrained(Path(directory) / name)
         return save_splits(self.card, Path(directory), list(self.parts))
@@ -201,7 +207,7 @@ class SiglipNetwork(nn.Module):
 
     Args:
         name: "leiq-b16" or "leiq-so400m".
-        tower: of ``backbones.siglip_tower``.
+        tower: from ``backbones.siglip_tower``.
     """
 
     def __init__(self, name: str, tower: nn.Module) -> None:
@@ -218,7 +224,7 @@ class SiglipNetwork(nn.Module):
 
     @classmethod
     def of_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> SiglipNetwork:
-        """Build the network around a state dict, whose tensors it keeps.
+        """Build the network from a state dict, whose tensors become its parameters without a copy.
 
         Raises:
             ValueError: keys or shapes that do not fit.
@@ -230,23 +236,23 @@ class SiglipNetwork(nn.Module):
         return network
 
     def forward(self, x: Tensor, half: torch.dtype | None = None) -> dict[str, Tensor]:
-        """Raw outputs (N,) by task of pictures (N, 3, H, W) in [0, 1], on no particular scale."""
-        return self.outputs(middle(resize(x), self.side), half)
+        """Return raw outputs (N,) by task of pictures (N, 3, H, W) in [0, 1]; their scale is arbitrary."""
+        return self.outputs(center_crop(resize(x), self.side), half)
 
-    def outputs(self, seen: Tensor, half: torch.dtype | None = None) -> dict[str, Tensor]:
-        """``forward`` of the squares (N, 3, side, side) that the tower sees.
+    def outputs(self, crops: Tensor, half: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Return raw outputs (N,) by task of center crops (N, 3, side, side).
 
         Args:
-            seen: the squares.
-            half: a narrower dtype for the products in the tower's blocks.
+            crops: in [0, 1].
+            half: a narrower dtype for the matrix products in the tower's blocks.
         """
         trunk: Any = self.feature_extraction["trunk"]
         heads = [self.quality] if len(self.tasks) == 1 else self.heads.values()
         dtype = next(iter(heads))[0].weight.dtype  # type: ignore[index]
-        with torch.autocast(seen.device.type, half, half is not None):
-            tokens = trunk.forward_features((seen * 2 - 1).to(dtype))  # (N, tokens, C)
+        with torch.autocast(crops.device.type, half, half is not None):
+            tokens = trunk.forward_features((crops * 2 - 1).to(dtype))  # (N, tokens, C)
         features = trunk.forward_head(tokens.to(dtype))  # (N, C)
-        return {task: head(features)[:, 0].to(seen.dtype) for task, head in zip(self.tasks, heads, strict=True)}
+        return {task: head(features)[:, 0].to(crops.dtype) for task, head in zip(self.tasks, heads, strict=True)}
 
 
 FACTS: dict[str, Any] = {
@@ -306,7 +312,7 @@ class LeiqSiglip(Metric):
         Args:
             card: its card.
             network: tower and heads.
-            mappings: parameters of ``logistic`` by task, to the scale of the labels; a task without is uncalibrated.
+            mappings: parameters of ``logistic`` by task, to the labels' scale; a task without them is uncalibrated.
         """
         super().__init__(card)
         self.network, self.mappings = network, dict(mappings)
@@ -323,10 +329,10 @@ class LeiqSiglip(Metric):
     @classmethod
     def from_source(cls, card: Card, source: str | Path | None = None, **options: Any) -> Metric:
         """Build it, or the mean over the splits that the source holds."""
-        found = splits(card, source)
-        if len(found) == 1:
-            return super().from_source(card, found[0], **options)
-        return LeiqMean(card, {Path(split).name: partial(cls.from_source, card, split) for split in found})
+        sources = splits(card, source)
+        if len(sources) == 1:
+            return super().from_source(card, sources[0], **options)
+        return LeiqMean(card, {Path(split).name: partial(cls.from_source, card, split) for split in sources})
 
     @classmethod
     def from_tensors(
@@ -336,8 +342,8 @@ class LeiqSiglip(Metric):
 
         Args:
             card: the registered card.
-            tensors: the state dict; the metric keeps its tensors without copying them.
-            mat: predictions and labels, as the .mat beside the checkpoint holds them.
+            tensors: the state dict; float32 tensors are used without a copy.
+            mat: predictions and labels, from the .mat file next to the checkpoint.
 
         Raises:
             ValueError: keys or shapes that do not fit, or no predictions and labels of MOS.
@@ -351,7 +357,7 @@ class LeiqSiglip(Metric):
         return self.network
 
     def weight_config(self) -> dict[str, Any]:
-        """The mappings to the scales of the labels."""
+        """Return the mappings to the labels' scales."""
         return {"mappings": self.mappings}
 
     def preprocess(self, pixels: Tensor) -> Tensor:
@@ -359,52 +365,56 @@ class LeiqSiglip(Metric):
         return preprocess(super().preprocess(pixels))
 
     def raw(self, x: Tensor) -> dict[str, Tensor]:
-        """What the heads say (N,) of pictures (N, 3, H, W) in [0, 1], by task, on no particular scale."""
+        """Return the heads' outputs (N,) of pictures (N, 3, H, W) in [0, 1], by task; their scale is arbitrary."""
         return self.network(x, self.half_precision)  # type: ignore[no-any-return]
 
     def mapped(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Put what the heads say on the scales of the labels, where they are known."""
+        """Map raw outputs to the labels' scales; those of uncalibrated tasks stay as they are."""
         return {
             task: logistic(value, self.mappings[task]) if task in self.mappings else value
             for task, value in raw.items()
         }
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """MOS (N,) on 0..10."""
+        """Return MOS (N,) on 0..10."""
         return self.mapped(self.raw(x))["mos"]
 
     def explain_batch(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """MOS and the attributes: on 1..5, but for those in ``uncalibrated``."""
-        found = self.mapped(self.raw(x))
-        return found["mos"], {task: found[task] for task in self.network.tasks[1:]}
+        """Return MOS and the attributes, on 1..5 except those in ``uncalibrated``."""
+        mapped = self.mapped(self.raw(x))
+        return mapped["mos"], {task: mapped[task] for task in self.network.tasks[1:]}
 
     def describe(self, score: float, attributes: Mapping[str, float]) -> str:
-        """The six attributes in words where all have a scale."""
+        """Describe the six attributes if all are calibrated, else the score."""
         return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
 
 
 def fit_mappings(name: str, mat: Mapping[str, Any] | None) -> dict[str, list[float]]:
-    """Parameters of the logistic for each task whose predictions and labels are at hand.
+    """Fit the logistic of each task that the .mat file has predictions and labels of.
 
-    MOS is fitted as by the authors; the ends of an attribute's curve are held within 1..5.
+    MOS is fitted as in the authors' code; the asymptotes of an attribute's curve are bounded to 1..5.
 
     Raises:
-        ValueError: none of MOS.
+        ValueError: there are none of MOS.
     """
     if mat is None:
         raise ValueError(
-            f"{name} is on no scale without the .mat of predictions and labels that comes with the checkpoint; "
-            "put it beside the checkpoint under the same name, or give --mat"
+            f"{name} needs the .mat file of predictions and labels that comes with the checkpoint to scale its scores; "
+            "put it next to the checkpoint under the same name, or give --mat"
         )
+
     mappings = {}
     for task in TOWERS[name][2]:
-        keys = ("y_output", "label") if task == "mos" and "y_output" in mat else (f"{task}_pred", f"{task}_label")
+        keys = (f"{task}_pred", f"{task}_label")
+        if task == "mos" and "y_output" in mat:
+            keys = ("y_output", "label")
         if all(key in mat for key in keys):
             scores, labels = (mat[key].ravel() for key in keys)
             mappings[task] = list(fit_logistic(scores, labels, None if task == "mos" else (1.0, 5.0)))
+
     if "mos" not in mappings:
-        held = ", ".join(key for key in mat if not key.startswith("__")) or "nothing"
-        raise ValueError(f"the .mat holds {held}, but neither y_output and label nor mos_pred and mos_label")
+        present = ", ".join(key for key in mat if not key.startswith("__")) or "nothing"
+        raise ValueError(f"the .mat holds {present}, but neither y_output and label nor mos_pred and mos_label")
     return mappings
 
 
@@ -422,14 +432,15 @@ class LeiqEnsemble(LeiqMean):
 
     @classmethod
     def from_source(cls, card: Card, source: str | Path | None = None, **options: Any) -> Metric:
-        """Build it from a folder that holds one of each model, or from the models that are installed."""
-        if str(source).startswith("hf:"):
+        """Build it from a folder that holds both models, or from the installed models."""
+        if source is not None and on_hub(source):
             raise ValueError(
-                f"{card.name} is a folder that holds {' and '.join(TOWERS)}, not {source}; give such a folder"
+                f"{card.name} is loaded from a folder that holds {' and '.join(TOWERS)}, not from {source}; give such "
+                "a folder"
             )
         parts = {}
         for name in TOWERS:
             own = None if source is None else Path(source) / name
-            splits(get_card(name), own)  # misses now what would be missed in the middle of a score
+            splits(get_card(name), own)  # raises now, rather than in the middle of a score, if weights are missing
             parts[name] = partial(LeiqSiglip.from_source, get_card(name), own)
         return cls(card, parts)

@@ -1,4 +1,4 @@
-"""LOE: how much of the dark input's order of lightness an enhancement has turned around.
+"""LOE: how much of the dark input's order of lightness an enhancement reverses.
 
 Wang, Zheng, Hu, Li, "Naturalness preserved enhancement algorithm for non-uniform illumination images", IEEE TIP 2013;
 and the definition of Guo, Li, Ling, "LIME: low-light image enhancement via illumination map estimation", TIP 2017.
@@ -20,9 +20,9 @@ from ..metric import Metric
 from ..registry import register
 
 SAMPLES = 50  # along the shorter side
-MOST_SAMPLES = 10000  # in all: every sample is compared with every other
+MAX_SAMPLES = 10000  # in all: every sample is compared with every other
 RADIUS = 7  # of the local maximum, in pixels
-TURN = {"loe": (0.5, 0.05), "loe-lime": (0.05, 0.005)}  # gray levels: "at least as light" turns at -margin, over width
+RELAXATION = {"loe": (0.5, 0.05), "loe-lime": (0.05, 0.005)}  # margin and width of "at least as light", in gray levels
 TIE = 1e-6  # gray levels of the dark input closer than this are equal
 CHUNK = 256  # samples compared with all others at a time
 
@@ -42,7 +42,7 @@ _BLIND = (
         summary="lightness order error against the dark input, as the code of Wang et al. counts it (the default)",
         source="Wang et al., IEEE TIP 2013, eq. 17 to 19, with the local maximum and sampling of the authors' code",
         lower_better=True,
-        score_range=(0.0, MOST_SAMPLES),  # no sample can change sides with more than all others
+        score_range=(0.0, MAX_SAMPLES),  # a sample's order can be reversed with all others at most
         typical_range=(0.0, 595.0),
         license="Apache-2.0 (nothing is trained)",
         gradient=_GRADIENT,
@@ -59,7 +59,7 @@ _BLIND = (
         summary="lightness order error against the dark input, as LIME's comparison counts it",
         source="Guo et al., LIME, IEEE TIP 2017, section IV",
         lower_better=True,
-        score_range=(0.0, MOST_SAMPLES),
+        score_range=(0.0, MAX_SAMPLES),
         typical_range=(0.0, 463.0),
         license="Apache-2.0 (nothing is trained)",
         gradient=_GRADIENT,
@@ -73,23 +73,23 @@ _BLIND = (
     ),
 )
 class LOE(Metric):
-    """Lightness order error: the mean number of samples whose order with a sample has turned around."""
+    """Lightness order error: the mean number of samples whose order with a sample is reversed."""
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), lower is better."""
+        """Return scores (N,), lower is better."""
         if reference is None:
             raise TypeError(f"{self.card.name} compares with the dark input: call metric(enhanced, reference=dark)")
         samples = _local_maximum if self.card.name == "loe" else _resized
-        margin, width = TURN[self.card.name]
+        margin, width = RELAXATION[self.card.name]
         pairs = zip(samples(x), samples(reference.detach()), strict=True)
         scores = [_Disorder.apply(after, before, margin, width, x.dtype) for after, before in pairs]  # type: ignore[no-untyped-call]
         return torch.stack(scores).to(x.dtype)
 
 
 def _local_maximum(x: Tensor) -> Tensor:
-    """Lightness samples (N, S) from 0 to 255 as Wang et al. take them."""
+    """Return lightness samples (N, S) from 0 to 255 as Wang et al. take them."""
     for dim, centers in zip((2, 3), _grid(x.shape[2], x.shape[3]), strict=True):
-        # Only what lies around the samples is read: (samples, 2 RADIUS + 1) places along each side.
+        # Select only the samples' neighborhoods: (samples, 2 RADIUS + 1) indices along each side.
         around = centers[:, None] + torch.arange(-RADIUS, RADIUS + 1)
         x = x.index_select(dim, _reflect(around, x.shape[dim]).flatten().to(x.device))
     lightness = 255 * working(x.amax(1))
@@ -98,43 +98,45 @@ def _local_maximum(x: Tensor) -> Tensor:
 
 
 def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the samples: the last pixel of every ``step``, as MATLAB's ``step:step:end``."""
+    """Return rows and columns of the samples: the last pixel of every ``step``, as MATLAB's ``step:step:end``."""
     step = max(1, min(height, width) // SAMPLES)
-    while max(1, height // step) * max(1, width // step) > MOST_SAMPLES:
+    while max(1, height // step) * max(1, width // step) > MAX_SAMPLES:
         step += 1
     rows, columns = (torch.arange(min(step, side) - 1, side, step) for side in (height, width))
     return rows, columns
 
 
 def _reflect(index: Tensor, side: int) -> Tensor:
-    """Indices mirrored at both ends of a side, whose outermost pixels are not repeated."""
+    """Mirror indices at both ends of a side, whose outermost pixels are not repeated."""
     index = index.abs()
     return torch.minimum(index, 2 * (side - 1) - index)
 
 
 def _resized(x: Tensor) -> Tensor:
-    """Lightness samples (N, S) from 0 to 255 as LIME's comparison takes them."""
+    """Return lightness samples (N, S) from 0 to 255 as LIME's comparison takes them."""
     lightness = 255 * working(x.amax(1))
     return imresize(lightness, size=_small(*lightness.shape[1:])).flatten(1)
 
 
 def _small(height: int, width: int) -> tuple[int, int]:
-    """A shorter side of 50, the other in proportion; both less where that makes too many samples."""
+    """Return a size with a shorter side of 50, the other in proportion; smaller if that makes too many samples."""
     shorter = min(height, width)
     size = (2 * height * SAMPLES + shorter) // (2 * shorter), (2 * width * SAMPLES + shorter) // (2 * shorter)
-    if size[0] * size[1] <= MOST_SAMPLES:
+    if size[0] * size[1] <= MAX_SAMPLES:
         return size
-    factor = math.sqrt(MOST_SAMPLES / (height * width))
-    least = max(1, math.floor(shorter * factor))
-    longest = min(MOST_SAMPLES // least, math.floor(max(height, width) * factor))
-    return (least, longest) if height < width else (longest, least)
+
+    factor = math.sqrt(MAX_SAMPLES / (height * width))
+    short = max(1, math.floor(shorter * factor))
+    long = min(MAX_SAMPLES // short, math.floor(max(height, width) * factor))
+    return (short, long) if height < width else (long, short)
 
 
 class _Disorder(torch.autograd.Function):
-    """Mean over samples of how many others have changed sides; the gradient is taken on the way, chunk by chunk.
+    """Mean over samples of the number of others whose order with it is reversed.
 
-    Both orders go through one relaxed "at least as light", so that whatever the dark input's steps are, it is
-    in perfect order with itself. Where two of its samples are less than a step apart, their own distance is the step.
+    The gradient is computed in the forward pass, chunk by chunk, as all pairs of samples do not fit into memory. Both
+    orders are relaxed by the same function, so the dark input is in perfect order with itself whatever its steps are.
+    Where two of its samples are less than a step apart, their distance replaces the step.
     """
 
     @staticmethod
@@ -148,15 +150,16 @@ class _Disorder(torch.autograd.Function):
             gap = (dark - dark[part, None]).to(precision)  # (chunk, S)
             step = (gap.abs() / (2 * margin)).clamp_max(1)
             step = torch.where(gap.abs() <= TIE, 1, step)
-            was = torch.sigmoid((gap / step + margin) / width)
-            turn = ((enhanced - enhanced[part, None]).to(precision) / step + margin) / width
-            now = torch.sigmoid(turn)
-            total += (now - was).square().sum(dtype=total.dtype)
+            before = torch.sigmoid((gap / step + margin) / width)
+            logit = ((enhanced - enhanced[part, None]).to(precision) / step + margin) / width
+            after = torch.sigmoid(logit)
+            total += (after - before).square().sum(dtype=total.dtype)
 
             if ctx.needs_input_grad[0]:
-                turning = 2 * (now - was) * now * torch.sigmoid(-turn) / (width * step)
-                slope += turning.sum(0, dtype=slope.dtype)
-                slope[part] -= turning.sum(1, dtype=slope.dtype)
+                # d (after - before)^2 / d (difference of the two enhanced samples)
+                pair_slope = 2 * (after - before) * after * torch.sigmoid(-logit) / (width * step)
+                slope += pair_slope.sum(0, dtype=slope.dtype)
+                slope[part] -= pair_slope.sum(1, dtype=slope.dtype)
         ctx.save_for_backward(slope / len(enhanced))
         return total / len(enhanced)
 

@@ -1,4 +1,4 @@
-"""NIQE: how far a picture's statistics lie from those of pristine photographs.
+"""NIQE: distance of a picture's statistics from those of pristine photographs.
 
 Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters 2013.
 Equal to the authors' MATLAB code (LIVE, niqe_release); docs/handcrafted.md has the comparison.
@@ -23,7 +23,7 @@ from ..registry import register
 from ..weights.files import Loaded, load_strictly
 
 PATCH = 96
-SHARP = 0.75  # pristine patches are those with at least this share of the sharpest one's deviation
+SHARP = 0.75  # patches of pristine pictures are used if they have this share of the sharpest one's deviation
 
 
 @register(
@@ -49,7 +49,7 @@ SHARP = 0.75  # pristine patches are those with at least this share of the sharp
     )
 )
 class NIQE(Metric):
-    """Natural image quality evaluator; ``NIQE.fit`` makes one with other pristine pictures."""
+    """Natural image quality evaluator; ``NIQE.fit`` builds one from other pristine pictures."""
 
     def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
         """Build it from the "mean" (36,) and "covariance" (36, 36) of pristine patches."""
@@ -66,7 +66,7 @@ class NIQE(Metric):
         return cls(loaded.card, loaded.tensors)
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), lower is better."""
+        """Return scores (N,), lower is better."""
         features, valid, _ = patch_features(x)
         weight = valid.to(features)
         mean = (features * weight).sum(1) / weight.sum(1).clamp_min(1)  # (N, 36), MATLAB's nanmean
@@ -78,11 +78,12 @@ class NIQE(Metric):
         return distance.clamp_min(1e-12).sqrt().to(x.dtype)
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """The distance of each patch of 96x96 from the pristine statistics, by the picture's own pooled covariance.
+        """Return the distance of each patch of 96x96 from the pristine statistics.
 
-        It is the score's formula with the patch's features in the place of their mean; a feature that the official code
-        gives no number to counts as pristine. The score is no mean of these: it is the distance of the mean.
-        Beyond the last whole patch, which the score does not look at, the map repeats the patch beside.
+        It is the score's formula with the patch's own features instead of their mean, and the picture's pooled
+        covariance. A feature that is NaN in the official code counts as pristine. The score is not the mean of the map:
+        it is the distance of the mean features. Beyond the last whole patch, which the score ignores, the map repeats
+        the patch next to it.
         """
         features, valid, _ = patch_features(x)
         pooled = (self.covariance.to(features) + _covariance(features, valid.all(-1))) / 2
@@ -94,11 +95,11 @@ class NIQE(Metric):
 
     @classmethod
     def fit(cls, images: Iterable[Picture], *, trained_on: str = "the user's pictures") -> NIQE:
-        """A NIQE whose ideal is the given pictures instead of the authors'.
+        """Fit a NIQE to other pristine pictures than the authors'.
 
         Args:
             images: pristine pictures of at least 96x96, each anything that ``read_image`` takes.
-            trained_on: what they are, for the card.
+            trained_on: description of the pictures, for the card.
 
         Returns:
             A new metric that saves and loads under the name "niqe" with ``weights=``.
@@ -119,6 +120,7 @@ class NIQE(Metric):
                 features, valid, sharpness = patch_features(x)
                 chosen = valid.all(-1) & (sharpness > SHARP * sharpness.amax(1, keepdim=True))
                 rows.append(features[chosen].cpu())
+
         stack = torch.cat(rows) if rows else torch.zeros(0, 36)
         if len(stack) < 2:
             raise ValueError(f"{len(stack)} usable patches of 96x96 are too few to fit to; give more pictures")
@@ -134,13 +136,13 @@ class NIQE(Metric):
 
 
 def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The 36 features of every patch.
+    """Compute the 36 features of every patch.
 
     Args:
         x: (N, 3, H, W), RGB in [0, 1].
 
     Returns:
-        Features (N, P, 36); which of them the official code gives a number to, bool (N, P, 36); and the patches'
+        Features (N, P, 36); which of them are numbers in the official code, bool (N, P, 36); and the patches'
         sharpness (N, P), the mean local deviation.
     """
     gray = nss.gray_levels(x)
@@ -148,35 +150,42 @@ def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     features, valid = [], []
     sharpness = gray
     for patch in (PATCH, PATCH // 2):
-        maps = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)
+        maps = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)  # (4, T, patch, patch)
         if patch == PATCH:
             sharpness = working(maps[3].mean((1, 2)))
+
         own, pairs = nss.moments(maps, ((0, 1), (1, 0), (1, 1), (1, -1)))
         fit = nss.fit_aggd(own)  # of (T,)
         left, right = _scales(fit)
         features += [fit.alpha, (left + right) / 2]
         valid += [torch.ones_like(fit.has_left), fit.has_left & fit.has_right]
+
         fit = nss.fit_aggd(pairs)  # of (4, T)
         left, right = _scales(fit)
         skew = (right - left) * nss.gamma_ratio(2 / fit.alpha, 1 / fit.alpha)
         features += torch.stack([fit.alpha, skew, left, right], 1).flatten(0, 1).unbind()
-        there = [torch.ones_like(fit.has_left), fit.has_left & fit.has_right, fit.has_left, fit.has_right]
-        valid += torch.stack(there, 1).flatten(0, 1).unbind()
+        defined = [torch.ones_like(fit.has_left), fit.has_left & fit.has_right, fit.has_left, fit.has_right]
+        valid += torch.stack(defined, 1).flatten(0, 1).unbind()
         if patch == PATCH:
             gray = imresize(gray, 0.5)
-    count = len(x)
-    rows = torch.stack(features, -1), torch.stack(valid, -1)  # (T, 36)
-    return rows[0].unflatten(0, (count, -1)), rows[1].unflatten(0, (count, -1)), sharpness.unflatten(0, (count, -1))
+
+    columns, defined_columns = torch.stack(features, -1), torch.stack(valid, -1)  # (T, 36)
+    per_picture = (len(x), -1)  # T = N * P
+    return (
+        columns.unflatten(0, per_picture),
+        defined_columns.unflatten(0, per_picture),
+        sharpness.unflatten(0, per_picture),
+    )
 
 
 def _scales(fit: nss.Fit) -> tuple[Tensor, Tensor]:
-    """The scale parameters beta of both sides (SPL 2013, eq. 7)."""
+    """Return the scale parameters beta of both sides (SPL 2013, eq. 7)."""
     factor = nss.gamma_ratio(1 / fit.alpha, 3 / fit.alpha).sqrt()
     return fit.left * factor, fit.right * factor
 
 
 def _covariance(features: Tensor, rows: Tensor) -> Tensor:
-    """MATLAB's nancov: over the patches (N, P) that have all features; zero where fewer than two have."""
+    """Return MATLAB's nancov over the patches (N, P) that have all features; zero if fewer than two have."""
     weight = rows.to(features)[..., None]
     count = weight.sum(1, keepdim=True)
     centered = (features - (features * weight).sum(1, keepdim=True) / count.clamp_min(1)) * weight

@@ -1,4 +1,4 @@
-"""Noise: the standard deviation of white noise, estimated from what a plane cannot explain.
+"""Noise: the standard deviation of white noise, estimated from the deviation of neighborhoods from a plane.
 
 Immerkaer, "Fast noise variance estimation", Computer Vision and Image Understanding 1996.
 """
@@ -35,13 +35,13 @@ class Noise(Metric):
     """Mean absolute response to the difference of two Laplacians, scaled to a standard deviation."""
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), lower is better."""
+        """Return scores (N,), lower is better."""
         return (TO_DEVIATION * residual(255 * luma(working(x))).abs().mean((1, 2))).to(x.dtype)
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """The response of the mask, pixel by pixel, as a deviation in gray levels: its mean is the score.
+        """Return the mask's response at each pixel, as a deviation in gray levels: its mean is the score.
 
-        The border of one pixel, where there is no response, is given the mean.
+        The border of one pixel has no response and is set to the mean.
         """
         local = TO_DEVIATION * residual(255 * luma(working(x))).abs()
         whole = local.mean((1, 2), keepdim=True).expand(-1, *x.shape[2:]).clone()

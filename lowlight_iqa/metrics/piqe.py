@@ -1,4 +1,4 @@
-"""PIQE: distortion that is visible in the blocks of a picture, without any training.
+"""PIQE: visible distortion in the blocks of a picture, without any training.
 
 Venkatanath, Praneeth, Maruthi, Channappayya, Medasani, "Blind image quality evaluation using perception based
 features", NCC 2015. docs/handcrafted.md compares with the official scores.
@@ -7,6 +7,7 @@ features", NCC 2015. docs/handcrafted.md compares with the official scores.
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..card import Card
@@ -16,9 +17,9 @@ from ..metric import Metric
 from ..registry import register
 
 BLOCK = 16
-SEGMENT = 6  # pixels of a block's edge that are looked at together
-ACTIVE, ACTIVE_WIDTH = 0.1, 0.0002  # variance above which a block is judged, and over how much that turns
-EVEN, EVEN_WIDTH = 0.1, 0.0001  # deviation under which a segment of an edge is unnaturally even
+SEGMENT = 6  # pixels of a block's edge whose deviation is measured together
+ACTIVE, ACTIVE_WIDTH = 0.1, 0.0002  # a block with a larger variance is active; the width of the smooth decision
+EVEN, EVEN_WIDTH = 0.1, 0.0001  # a segment of an edge with a smaller deviation is unnaturally even
 NOISY_WIDTH = 0.0002
 
 
@@ -46,27 +47,28 @@ class PIQE(Metric):
     """Perception-based image quality evaluator."""
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Scores (N,), lower is better."""
+        """Return scores (N,), lower is better."""
         distortion, active = (each.flatten(1) for each in self._blocks(x))
         score = 100 * ((distortion * active).sum(1) + 1) / (active.sum(1) + 1)
         return score.to(x.dtype)
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """100 times the distortion of each active block, 0 in the others, which the score leaves out.
+        """Return 100 times the distortion of each active block, 0 in the others, which the score ignores.
 
-        Their sum over the blocks, 100 added, by the number of active blocks and one more is the score.
+        The score is (sum over the blocks + 100) / (number of active blocks + 1).
         """
         distortion, active = self._blocks(x)
         return {"score": tile(100 * distortion * active, BLOCK, x.shape[2:]).to(x.dtype)}
 
     def _blocks(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Distortion of each block, and whether it is active, from 0 to 1; both (N, h, w)."""
+        """Return the distortion of each block, and whether it is active, from 0 to 1; both (N, h, w)."""
         gray = nss.gray_levels(x)
         rows, columns = (_mirror(side, gray.device) for side in gray.shape[1:])
         gray = gray[:, rows][:, :, columns]
         normalized = nss.normalize(gray, "replicate")[0]
-        n, height, width = normalized.shape
-        blocks = normalized.view(n, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3).flatten(1, 2)
+        height, width = normalized.shape[1:]
+        blocks = rearrange(normalized, "n (h a) (w b) -> n (h w) a b", a=BLOCK, b=BLOCK)
+
         variance = blocks.var((2, 3))  # (N, B)
         active = _step((variance - ACTIVE) / ACTIVE_WIDTH)
         even = _step((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
@@ -77,30 +79,34 @@ class PIQE(Metric):
 
 
 def _step(x: Tensor) -> Tensor:
-    """From 0 to 1 around x = 0, with tails that fall slowly enough for a gradient to survive far away."""
+    """Return a smooth step from 0 to 1 at x = 0, whose slow tails leave a gradient far away."""
     return (1 + x / (1 + x * x).sqrt()) / 2
 
 
 def _mirror(side: int, device: torch.device) -> Tensor:
-    """Indices that extend a side to whole blocks by mirroring its end."""
+    """Return indices that extend a side to whole blocks by mirroring its end."""
     index = torch.arange(-(-side // BLOCK) * BLOCK, device=device)
     return torch.minimum(index, 2 * side - 1 - index)
 
 
 def _deviation(variance: Tensor) -> Tensor:
-    return (variance + 1e-12).sqrt()  # the summand keeps the slope finite where nothing varies
+    return (variance + 1e-12).sqrt()  # 1e-12 keeps the slope finite on constant blocks
 
 
 def _most_even_segment(blocks: Tensor) -> Tensor:
-    """Least deviation of six neighbors on a block's edge, low at blocking and clipping: (N, B, 16, 16) to (N, B)."""
+    """Return the smallest deviation (N, B) of six neighbors on the edges of blocks (N, B, 16, 16).
+
+    It is low at blocking and clipping.
+    """
     edges = torch.stack([blocks[:, :, 0], blocks[:, :, -1], blocks[..., 0], blocks[..., -1]], 2)  # (N, B, 4, 16)
     return _deviation(edges.unfold(-1, SEGMENT, 1).var(-1).amin((2, 3)))
 
 
 def _noisiness(blocks: Tensor, variance: Tensor) -> Tensor:
-    """Above 0 where the two center columns vary as the rest of the block does: noise rather than structure. (N, B)."""
+    """Return a value (N, B) above 0 where the two center columns vary as the rest does: noise, not structure."""
     center = blocks[..., 7:9]
-    # The official code takes out the eighth column and then the ninth of those left: the second center column stays.
+    # The official code removes the eighth column and then the ninth of the remaining ones, so that the second center
+    # column stays.
     around = torch.cat([blocks[..., :7], blocks[..., 8:9], blocks[..., 10:]], -1)
     ratio = _deviation(center.flatten(2).var(-1)) / _deviation(around.flatten(2).var(-1))
     deviation = _deviation(variance)

@@ -52,7 +52,7 @@ def test_beyond_the_official_range_the_shape_is_limited_and_flat():
 @pytest.mark.parametrize("padding", ["replicate", "zero"])
 def test_the_filter_equals_the_window_and_has_its_adjoint_as_gradient(padding):
     x = torch.rand(2, 9, 8, dtype=DOUBLE, requires_grad=True)
-    window = torch.tensor(nss.window(), dtype=DOUBLE)
+    window = torch.tensor(nss.WINDOW, dtype=DOUBLE)
     padded = nss.pad(x, padding)
     full = torch.nn.functional.conv2d(padded[:, None], torch.outer(window, window)[None, None])[:, 0]
     assert torch.allclose(nss.local_mean(padded), full, atol=1e-12)

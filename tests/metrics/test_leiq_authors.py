@@ -506,5 +506,5 @@ def test_bare_names_stand_for_what_is_installed(tiny, home):
     save("leiq-so400m", home / "weights" / "leiq-so400m", 1)
     scores = [create_metric(name)(photo()) for name in (*TOWERS, "leiq-ensemble")]
     assert scores[2] == pytest.approx(((scores[0] + scores[1]) / 2).item(), abs=1e-5)
-    with pytest.raises(ValueError, match="is a folder that holds"):
+    with pytest.raises(ValueError, match="loaded from a folder that holds"):
         create_metric("leiq-ensemble", weights="hf://a/b@" + "0" * 40)

@@ -83,7 +83,7 @@ def put(*path, value):
         ("iaca", ("mapping",), [1, 2], "a list of 4 finite numbers"),
         ("bmqa", ("network", "text_layers"), 100_000, "'text_layers'"),
         ("bmqa", ("network", "width"), 8000, "another architecture"),
-        ("bmqa", ("network", "heads"), 7, "cannot be shared by 7 heads"),
+        ("bmqa", ("network", "heads"), 7, "not a multiple of 7 heads"),
         ("bmqa", ("network", "mood"), 7, "mood"),
         ("bmqa", ("network", "tower"), "hf-hub:someone/model", "'tower' .* not one of"),
         ("bmqa", ("network", "tower"), "local-dir:/tmp", "'tower' .* not one of"),

@@ -1,9 +1,10 @@
-"""The captioner: show, attend and tell (Xu et al., ICML 2015, arXiv 1502.03044), with a beam search."""
+"""The captioner: show, attend and tell (Xu et al., ICML 2015, arXiv 1502.03044), with beam search."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .vocabulary import END, PAD, START, UNKNOWN
@@ -13,12 +14,12 @@ LONGEST = 60  # words of a caption
 
 
 class Captioner(nn.Module):
-    """Show, attend and tell: an LSTM that looks at a weighted mean of places (soft attention) before each word.
+    """Show, attend and tell: an LSTM with soft attention over the positions of a feature map before each word.
 
     Args:
-        inputs: features of a place; the first place is the whole picture.
+        inputs: features of a position; the first position is the whole picture.
         vocabulary: number of tokens.
-        width: of the LSTM, the attention and the reduced places.
+        width: of the LSTM, the attention and the reduced features.
     """
 
     def __init__(self, inputs: int, vocabulary: int, width: int) -> None:
@@ -33,61 +34,71 @@ class Captioner(nn.Module):
         self.output = nn.Linear(width, vocabulary)
 
     def begin(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Places (N, P, width), their keys and the LSTM's state (N, width) twice, of features (N, P, inputs)."""
-        places = self.reduce(features)
-        h, c = self.start(places[:, 0]).tanh().chunk(2, 1)
-        return places, self.place(places), h, c
+        """Return values (N, P, width) and keys of features (N, P, inputs), and the LSTM's state (N, width) twice."""
+        values = self.reduce(features)
+        h, c = self.start(values[:, 0]).tanh().chunk(2, 1)
+        return values, self.place(values), h, c
 
     def step(
-        self, word: Tensor, places: Tensor, keys: Tensor, h: Tensor, c: Tensor, dropout: float = 0.0
+        self, word: Tensor, values: Tensor, keys: Tensor, h: Tensor, c: Tensor, dropout: float = 0.0
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits (N, vocabulary) of the word after ``word`` (N,), where it looked (N, P), and the new state."""
-        looked = self.energy((keys + self.state(h)[:, None]).relu())[..., 0].softmax(1)
-        context = self.gate(h).sigmoid() * (places * looked[..., None]).sum(1)
+        """Return logits (N, vocabulary) of the word after ``word`` (N,), its attention (N, P), and the new state."""
+        attention = self.energy((keys + self.state(h)[:, None]).relu())[..., 0].softmax(1)
+        context = self.gate(h).sigmoid() * (values * attention[..., None]).sum(1)
         h, c = self.cell(torch.cat([self.words(word), context], 1), (h, c))
-        return self.output(F.dropout(h, dropout, dropout > 0)), looked, h, c
+        return self.output(F.dropout(h, dropout, dropout > 0)), attention, h, c
 
     def forward(self, features: Tensor, tokens: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Logits (N, T, vocabulary) of each token (N, T) given those before it, and where it looked (N, T, P)."""
-        places, keys, h, c = self.begin(features)
+        """Return logits (N, T, vocabulary) of each token (N, T) given those before it, and its attention (N, T, P)."""
+        values, keys, h, c = self.begin(features)
         words = torch.cat([torch.full_like(tokens[:, :1], START), tokens[:, :-1]], 1)
-        steps = []
+        all_logits, attentions = [], []
         for word in words.unbind(1):
-            logits, looked, h, c = self.step(word, places, keys, h, c, dropout)
-            steps.append((logits, looked))
-        return tuple(torch.stack(parts, 1) for parts in zip(*steps, strict=True))  # type: ignore[return-value]
+            logits, attention, h, c = self.step(word, values, keys, h, c, dropout)
+            all_logits.append(logits)
+            attentions.append(attention)
+        return torch.stack(all_logits, 1), torch.stack(attentions, 1)
 
     @torch.no_grad()
     def search(self, features: Tensor, beams: int = BEAMS, longest: int = LONGEST) -> list[tuple[list[int], Tensor]]:
-        """The likeliest captions that a beam search finds: tokens, ``END`` last, and where each word looked (words, P).
+        """Find captions by beam search: tokens, ``END`` last, and the attention of each word, (words, P).
 
-        A picture's caption does not depend on the others of the batch; of equal sums the earlier beam's is taken.
+        A picture's caption does not depend on the others of the batch; of equal sums the earlier beam's wins.
         """
         count, device = len(features), features.device
-        places, keys, h, c = (part.repeat_interleave(beams, 0) for part in self.begin(features))
+        values, keys, h, c = (part.repeat_interleave(beams, 0) for part in self.begin(features))
         first = torch.arange(count, device=device)[:, None] * beams  # the row of each picture's first beam
         total = features.new_full((count, beams), -torch.inf)
         total[:, 0] = 0
         tokens = torch.full((count * beams, 1), START, device=device)
-        looked = features.new_zeros((count * beams, 0, features.shape[1]))
-        for place in range(longest):
-            logits, weights, h, c = self.step(tokens[:, -1], places, keys, h, c)
+        attention = features.new_zeros((count * beams, 0, features.shape[1]))
+
+        for index in range(longest):
+            logits, weights, h, c = self.step(tokens[:, -1], values, keys, h, c)
             gains = logits.log_softmax(1)
-            gains[:, [PAD, START, UNKNOWN] if place else [PAD, START, UNKNOWN, END]] = -torch.inf
+            gains[:, [PAD, START, UNKNOWN] if index else [PAD, START, UNKNOWN, END]] = -torch.inf
             ended = (tokens[:, -1] == END) | (tokens[:, -1] == PAD)
             gains[ended] = -torch.inf
             gains[ended, PAD] = 0
-            sums = (total.reshape(-1, 1) + gains).view(count, -1)  # (N, beams * vocabulary)
-            total, best = (part[:, :beams] for part in sums.sort(stable=True, dim=1, descending=True))
-            rows = (first + best // gains.shape[1]).flatten()
-            h, c, tokens, looked, weights = (part[rows] for part in (h, c, tokens, looked, weights))
-            tokens = torch.cat([tokens, (best % gains.shape[1]).view(-1, 1)], 1)
-            looked = torch.cat([looked, weights[:, None]], 1)
+
+            # Rank every continuation of a picture's beams together: (N, beams * vocabulary).
+            vocabulary = gains.shape[1]
+            sums = rearrange(total.reshape(-1, 1) + gains, "(n beams) v -> n (beams v)", beams=beams)
+            ranked, order = sums.sort(stable=True, dim=1, descending=True)
+            total, order = ranked[:, :beams], order[:, :beams]
+            parent, next_token = order // vocabulary, order % vocabulary
+
+            rows = (first + parent).flatten()
+            h, c = h[rows], c[rows]
+            tokens = torch.cat([tokens[rows], next_token.reshape(-1, 1)], 1)
+            attention = torch.cat([attention[rows], weights[rows, None]], 1)
             leading = tokens[::beams, -1]
-            if ((leading == END) | (leading == PAD)).all():  # sums only fall: what leads and has ended stays
+            if ((leading == END) | (leading == PAD)).all():  # sums only fall, so an ended best beam stays the best
                 break
-        found = []
-        for text, places_seen in zip(tokens[::beams, 1:].tolist(), looked[::beams], strict=True):
-            text = text[: text.index(END)] if END in text else text
-            found.append(([*text, END], places_seen[: len(text)]))
-        return found
+
+        captions = []
+        for text, looked_at in zip(tokens[::beams, 1:].tolist(), attention[::beams], strict=True):
+            if END in text:
+                text = text[: text.index(END)]
+            captions.append(([*text, END], looked_at[: len(text)]))
+        return captions

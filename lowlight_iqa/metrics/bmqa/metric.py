@@ -1,10 +1,10 @@
-"""BMQA's method on a compact trunk: a score from what the picture shows and from what can be said of it.
+"""BMQA's method on a compact trunk: a score from the picture and a description of its quality.
 
 References:
     BMQA, IJCV 2024, doi 10.1007/s11263-024-02239-9 (arXiv 2303.10369): an image and a text tower, an alignment block
-    for each, a linear probe on both; where no text is given, a captioner writes one.
+    for each, a linear probe on both; without a given text, a captioner writes one.
     Show, attend and tell, Xu et al., ICML 2015, arXiv 1502.03044: the captioner.
-    Where the paper is silent or unclear, docs/bmqa.md says how it was read here.
+    docs/bmqa.md describes the choices made where the paper is unclear.
 """
 
 from __future__ import annotations
@@ -58,26 +58,27 @@ def _paper_card(name: str, tower: str, trunk: str) -> Card:
 
 
 def checked_config(facts: Facts) -> Config:
-    """Return the architecture that a weights file states, its numbers within bounds.
+    """Read the architecture from a weights file's config and check its bounds.
 
-    The trunk is one of a list: timm would take other names for repositories to download or folders to read.
+    Only listed trunks are accepted: timm takes other names for repositories to download or folders to read.
 
     Raises:
-        ValueError: a fact is missing, unknown or out of its bounds.
+        ValueError: a value is missing, unknown or out of bounds.
     """
     from ...backbones import COMPACT
 
-    texts = {"tower": (*COMPACT, *PAPER), "text": TEXT_TOWERS, "modalities": MODALITIES}
-    most = {"expansion": 16, "text_layers": 64, "longest": 1000}
+    choices = {"tower": (*COMPACT, *PAPER), "text": TEXT_TOWERS, "modalities": MODALITIES}
+    limits = {"expansion": 16, "text_layers": 64, "longest": 1000}
     unknown = facts.keys() - {field.name for field in fields(Config)}
     if unknown:
-        raise ValueError(f"{facts.where} states {', '.join(sorted(unknown))[:60]}, which no architecture here has")
+        raise ValueError(f"{facts.where} has {', '.join(sorted(unknown))[:60]}, which no architecture here has")
+
     values: dict[str, Any] = {}
     for field in fields(Config):
-        if field.name in texts:
-            values[field.name] = facts.choice(field.name, texts[field.name])
+        if field.name in choices:
+            values[field.name] = facts.choice(field.name, choices[field.name])
         else:
-            values[field.name] = facts.integer(field.name, 1, most.get(field.name, 10_000))
+            values[field.name] = facts.integer(field.name, 1, limits.get(field.name, 10_000))
     return Config(**values)
 
 
@@ -121,7 +122,7 @@ def checked_config(facts: Facts) -> Config:
     _paper_card("bmqa-convnext", "convnext_base", "ConvNeXt-B"),
 )
 class Bmqa(Metric):
-    """Score on BIQ2021's 0..1 from a picture and a description of it: the caller's, or the captioner's own."""
+    """Score on BIQ2021's 0..1 from a picture and a description of it, given by the caller or by the captioner."""
 
     options = ("captioner",)
 
@@ -138,11 +139,11 @@ class Bmqa(Metric):
         Args:
             card: its card.
             network: both towers and the captioner.
-            mapping: parameters of ``logistic``, to the scale of the labels.
+            mapping: parameters of ``logistic``, to the labels' scale.
             rules: the thresholds of each slot's words.
-            captioner: who finds the words of ``metric(img)``: "learned", the network's; or "rules", by measuring: each
-                slot's word follows from a number (``measure``) and its thresholds, the appearance from the score at
-                the other words.
+            captioner: "learned": the network captions the pictures of ``metric(img)``; "rules": each slot's word
+                follows from a measurement (``measure``) and thresholds, and the appearance from the score with the
+                other words.
 
         Raises:
             ValueError: there is no such captioner.
@@ -161,7 +162,8 @@ class Bmqa(Metric):
         words, rules = config.strings("words"), config.part("rules")
         architecture = checked_config(config.part("network"))
         thresholds = {name: rules.numbers(name, len(slot.words) - 1) for name, slot in SLOTS.items()}
-        # On the meta device shapes are compared before any memory is taken; timm's trunks keep tensors of their own.
+        # On the meta device shapes are checked before memory is allocated; timm's trunks have tensors that no weights
+        # file holds and are built on the CPU.
         with torch.device("cpu" if architecture.tower in PAPER else "meta"):
             network = BmqaNetwork(architecture, Vocabulary(words))
         metric = cls(loaded.card, network, config.curve("mapping"), thresholds, captioner)
@@ -169,7 +171,7 @@ class Bmqa(Metric):
         return metric
 
     def weight_config(self) -> dict[str, Any]:
-        """Architecture, vocabulary, mapping and thresholds."""
+        """Return architecture, vocabulary, mapping and thresholds."""
         return {
             "network": asdict(self.network.config),
             "words": list(self.network.vocabulary.words),
@@ -185,15 +187,15 @@ class Bmqa(Metric):
         Args:
             img: as for every metric.
             reference: refused, as by every no-reference metric.
-            text: what somebody says of the pictures' quality, in English: one for all, or one for each. None: what
-                the captioner says. Unknown words are read as unknown; their sense is not guessed.
+            text: a description of the pictures' quality, in English: one for all, or one for each. None: the
+                captioner's. Words outside the vocabulary become the unknown token.
 
         Returns:
-            Scores (N,), differentiable with respect to tensor input at the text as it is.
+            Scores (N,), differentiable with respect to tensor input while the text is fixed.
 
         Raises:
-            TypeError, ValueError, OSError: unusable input. A text is so if it is empty, too long, or if less than a
-                third of its words is known; the message says which.
+            TypeError, ValueError, OSError: unusable input. A text is unusable if it is empty, too long, or if less than
+                a third of its words is known; the message says which.
         """
         with self._named_transforms():
             return self._scores(*self._checked(img, reference), text=text)
@@ -204,11 +206,12 @@ class Bmqa(Metric):
         reference: Tensor | Iterable[Tensor] | None = None,
         *,
         text: str | Sequence[str] | None = None,
-        **said: Any,
+        **extra: Any,
     ) -> Tensor:
-        """Score what is checked, by the text if there is one; ``loss`` passes its ``text`` on to here."""
+        """Return the scores (N,) of checked pictures with their text, or the captioner's; ``loss`` passes ``text``."""
         if text is None:
-            return super()._scores(x, reference, **said)
+            return super()._scores(x, reference, **extra)
+
         pictures = [x] if isinstance(x, Tensor) else list(x)
         count = sum(map(len, pictures))
         texts = [text] * count if isinstance(text, str) else list(text)
@@ -216,10 +219,11 @@ class Bmqa(Metric):
             raise ValueError(f"{count} pictures but {len(texts)} texts; give one text, or one for each")
         tokens = [self.network.vocabulary.read(each, self.network.config.longest) for each in texts]
 
-        scores = []
+        scores, start = [], 0
         with full_precision(self.device.type):
             for batch in pictures:
-                own, tokens = tokens[: len(batch)], tokens[len(batch) :]
+                own = tokens[start : start + len(batch)]
+                start += len(batch)
                 scores.append(self._fused(self._features(batch), own).to(batch.dtype))
         return torch.cat(scores)
 
@@ -231,59 +235,65 @@ class Bmqa(Metric):
         return logistic(self.network.fuse(self.network.image(features), text), self.mapping)  # type: ignore[no-any-return]
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        """MOS (N,) on 0..1, by the captioner's words."""
+        """Return MOS (N,) on 0..1, with the captioner's words."""
         features = self._features(x)
         return self._fused(features, [tokens for tokens, _ in self._captions(x, features)])
 
     @torch.no_grad()
     def caption(self, img: Pictures) -> list[str]:
-        """What ``metric(img)`` says of each picture; ``metric(img, text=metric.caption(img))`` is the same score."""
-        singles = [self._check_one(picture) for picture in as_list(img)]
-        captions = [self._captions(x, self._features(x))[0][0] for x in singles]
-        return [self.network.vocabulary.decode(tokens) for tokens in captions]
+        """Return the caption of each picture; ``metric(img, text=metric.caption(img))`` equals ``metric(img)``."""
+        captions = []
+        for picture in as_list(img):
+            x = self._check_one(picture)
+            ((tokens, _),) = self._captions(x, self._features(x))
+            captions.append(self.network.vocabulary.decode(tokens))
+        return captions
 
     @torch.no_grad()
     def _captions(self, x: Tensor, features: Tensor) -> list[tuple[list[int], Tensor]]:
-        """Tokens for each picture, and where each word was found; by rules the words come from no place."""
+        """Return each picture's caption as tokens, with the attention of each word, which is empty by rules."""
         if self.captioner == "learned":
             return self.network.caption(features)
-        found = []
+
+        vocabulary = self.network.vocabulary
+        captions = []
         for row in range(len(x)):
             levels = levels_of(x[row : row + 1], self.rules)
-            score = self._fused(features[row : row + 1], [self.network.vocabulary.encode(plain_sentence(levels))])
+            score = self._fused(features[row : row + 1], [vocabulary.encode(plain_sentence(levels))])
             levels["appearance"] = int((score > score.new_tensor(self.rules["appearance"])).sum())
-            found.append((self.network.vocabulary.encode(plain_sentence(levels)), features.new_zeros(0, 1)))
-        return found
+            captions.append((vocabulary.encode(plain_sentence(levels)), features.new_zeros(0, 1)))
+        return captions
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
-        """The score of a picture that looks like one of the 7x7 cells everywhere, *after* the mapping to 0..1.
+        """Return for each of the 7x7 cells the score of a picture that looks like it everywhere, on 0..1.
 
-        The cell's features take the place of the whole picture's and of every other cell's; the words are those said
-        of the picture. The attention is not linear: the score is no mean of these values.
+        The cell's features replace those of the whole picture and of every other cell; the words are those of the
+        picture. The attention is not linear, so the score is not the mean of the map.
         """
         features = self._features(x)  # (N, 1 + GRID^2, F)
         maps = []
         for (tokens, _), cells in zip(self._captions(x, features), features[:, 1:], strict=True):
-            alike = repeat(cells, "cells f -> cells places f", places=features.shape[1])
-            scores = self._fused(alike, [tokens] * len(cells))
+            uniform = repeat(cells, "cells f -> cells positions f", positions=features.shape[1])
+            scores = self._fused(uniform, [tokens] * len(cells))
             maps.append(rearrange(scores, "(h w) -> 1 1 h w", h=GRID))
         return {"score": spread(torch.cat(maps), x.shape[2:])[:, 0]}
 
     def explain(self, x: Tensor) -> Assessment:
-        """Score, the caption, and, of a learned one, where each of its words was found."""
+        """Return the score, the caption and, of a learned caption, the attention map of each word."""
         features = self._features(x)
-        ((tokens, looked),) = self._captions(x, features)
+        ((tokens, attention),) = self._captions(x, features)  # (words, 1 + GRID^2)
         score = self._fused(features, [tokens])
         vocabulary = self.network.vocabulary
         if self.captioner == "rules":
             return Assessment(score=score.item(), description=vocabulary.decode(tokens))
-        # A share of the attention may lie on the picture as a whole, the first place: it is spread over all places.
-        places = looked[:, 1:] + looked[:, :1] / (GRID * GRID)
-        maps = F.interpolate(
-            places.unflatten(1, (1, GRID, GRID)), size=x.shape[2:], mode="bilinear", align_corners=False
-        )
+
+        # The first position stands for the whole picture: its share of the attention is spread over all cells.
+        cells = attention[:, 1:] + attention[:, :1] / (GRID * GRID)
+        cells = rearrange(cells, "words (h w) -> words 1 h w", h=GRID)
+        maps = F.interpolate(cells, size=x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+        words = [vocabulary.word(token) for token in tokens[:-1]]
         return Assessment(
             score=score.item(),
             description=vocabulary.decode(tokens),
-            words=tuple((vocabulary.word(token), seen) for token, seen in zip(tokens[:-1], maps[:, 0], strict=True)),
+            words=tuple(zip(words, maps, strict=True)),
         )

@@ -30,11 +30,11 @@ class Config:
     text_heads: int = 4
     longest: int = 77  # tokens of a text
     captioner: int = 192  # width
-    modalities: str = "both"  # what the score is made of: "image", "text" or "both"
+    modalities: str = "both"  # inputs of the score: "image", "text" or "both"
 
 
 def paper_config(tower: str) -> Config:
-    """The paper's architecture around a trunk of timm."""
+    """Return the paper's architecture around a trunk of timm."""
     return Config(tower, 2048, 32, 4, 1024, "transformer", 512, 12, 8, 77, 512)
 
 
@@ -57,26 +57,26 @@ class BmqaNetwork(nn.Module):
             config.text, len(vocabulary), config.text_width, config.text_layers, config.text_heads, config.longest
         )
         self.text_alignment = Alignment(config.text_width, *align)
-        self.temperature = nn.Parameter(torch.tensor(0.07).log())  # the logarithm; learned, as CLIP's
+        self.temperature = nn.Parameter(torch.tensor(0.07).log())  # the logarithm; learned, as in CLIP
         self.probe = nn.Linear(2 * config.aligned, 1)
-        self.text_probe = nn.Linear(config.aligned, 1)  # people's scores of pictures that it never saw, by words alone
+        self.text_probe = nn.Linear(config.aligned, 1)  # for training on descriptions without pictures
         self.captioner = Captioner(self.tower.width, len(vocabulary), config.captioner)
 
     def features(self, x: Tensor) -> Tensor:
-        """Standardized features (N, 1 + GRID^2, F) of pictures (N, 3, H, W) in [0, 1]."""
+        """Return standardized features (N, 1 + GRID^2, F) of pictures (N, 3, H, W) in [0, 1]."""
         return (self.tower(x) - self.center) / self.scale  # type: ignore[no-any-return]
 
     def image(self, features: Tensor) -> Tensor:
-        """Aligned vectors (N, aligned) of ``features``."""
+        """Return aligned vectors (N, aligned) of ``features``."""
         return self.image_alignment(features)  # type: ignore[no-any-return]
 
     def text(self, tokens: Tensor) -> Tensor:
-        """Aligned vectors (N, aligned) of tokens (N, T)."""
+        """Return aligned vectors (N, aligned) of tokens (N, T)."""
         mask = F.pad(tokens != PAD, (1, 0), value=True)
         return self.text_alignment(self.text_tower(tokens), mask)  # type: ignore[no-any-return]
 
     def fuse(self, image: Tensor, text: Tensor) -> Tensor:
-        """Raw scores (N,) of aligned vectors (eq. 10), on no particular scale."""
+        """Return raw scores (N,) of aligned vectors (eq. 10); their scale is arbitrary."""
         if self.config.modalities == "image":
             text = torch.zeros_like(text)
         if self.config.modalities == "text":
@@ -84,5 +84,5 @@ class BmqaNetwork(nn.Module):
         return self.probe(torch.cat([image, text], 1))[:, 0]  # type: ignore[no-any-return]
 
     def caption(self, features: Tensor) -> list[tuple[list[int], Tensor]]:
-        """Captions of ``features`` as tokens, and where each word was found, (words, 1 + GRID^2)."""
+        """Return captions of ``features`` as tokens, with the attention of each word, (words, 1 + GRID^2)."""
         return self.captioner.search(features.detach())

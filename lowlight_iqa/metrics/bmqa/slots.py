@@ -16,7 +16,7 @@ from ..colorfulness import colorfulness
 
 @dataclass(frozen=True)
 class Slot:
-    """One thing that a description of MLE's kind says: a word of these, from worst to best, before a noun."""
+    """One property in a description such as MLE's: one of the words, ordered from worst to best, before a noun."""
 
     words: tuple[str, ...]
     noun: str
@@ -32,30 +32,32 @@ SLOTS = {
 
 
 def slots_of(text: str) -> dict[str, int]:
-    """The slots that a text fills, each with its word's place from worst (0) to best."""
-    found = {}
+    """Find the slots that a text fills; return the level of each word, from worst (0) to best."""
+    levels = {}
     for name, slot in SLOTS.items():
         match = re.search(rf"\b({'|'.join(slot.words)})\s+{slot.noun}\b", text.lower())
         if match:
-            found[name] = slot.words.index(match[1])
-    return found
+            levels[name] = slot.words.index(match[1])
+    return levels
 
 
 def plain_sentence(levels: Mapping[str, int]) -> str:
-    """A description of the slots in MLE's template; the appearance may be missing."""
-    said = {name: f"{slot.words[levels[name]]} {slot.noun}" for name, slot in SLOTS.items() if name in levels}
-    appearance = said.pop("appearance", None)
-    *first, last = said.values()
-    end = f", presenting {'an' if appearance.startswith('un') else 'a'} {appearance}" if appearance else ""
-    return f"The image has {', '.join(first)} and {last} conditions{end}."
+    """Describe the slots in MLE's template; the appearance may be missing."""
+    phrases = {name: f"{slot.words[levels[name]]} {slot.noun}" for name, slot in SLOTS.items() if name in levels}
+    appearance = phrases.pop("appearance", None)
+    *first, last = phrases.values()
+    text = f"The image has {', '.join(first)} and {last} conditions"
+    if appearance:
+        text += f", presenting {'an' if appearance.startswith('un') else 'a'} {appearance}"
+    return f"{text}."
 
 
 def measure(x: Tensor) -> dict[str, Tensor]:
-    """What the first four slots are about, of pictures (N, 3, H, W): numbers (N,) that are larger where it is better.
+    """Measure the first four slots of pictures (N, 3, H, W): numbers (N,), larger is better.
 
     Brightness: mean luma, 0 to 1. Contrast: colorfulness (Hasler and Suesstrunk). Noise: minus its standard deviation
-    where the picture is homogeneous (``homogeneous_noise``), so that texture is not taken for noise. Exposure: minus
-    the share of burnt-out pixels, where a sample between 0.7 and 1 counts by the square of its way.
+    in homogeneous parts (``homogeneous_noise``), so that texture does not count as noise. Exposure: minus the share of
+    burnt-out pixels, where a sample from 0.7 to 1 counts by ((sample - 0.7) / 0.3)^2.
     """
     x = working(reduce(x, SHORT_SIDE))
     gray = luma(x)
@@ -68,5 +70,5 @@ def measure(x: Tensor) -> dict[str, Tensor]:
 
 
 def levels_of(x: Tensor, rules: Mapping[str, Sequence[float]]) -> dict[str, int]:
-    """The first four slots of one picture (1, 3, H, W) by the thresholds."""
+    """Return the levels of the first four slots of one picture (1, 3, H, W), by the thresholds of their words."""
     return {name: int((value > value.new_tensor(rules[name])).sum()) for name, value in measure(x).items()}

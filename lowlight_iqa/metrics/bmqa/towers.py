@@ -1,4 +1,4 @@
-"""The image towers, the text towers and the alignment block that follows either."""
+"""The image towers, the text towers and the alignment block that follows each of them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ...functional.resize import SHORT_SIDE, reduce
 from .vocabulary import END, PAD
 
 TEXT_TOWERS = ("transformer", "rnn", "bow")
-GRID = 7  # cells on a side of the grid that the alignment and the captioner attend to
+GRID = 7  # the alignment and the captioner attend to a grid of 7x7 cells
 
 
 class Attention(nn.Module):
@@ -21,22 +22,22 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"a width of {width} cannot be shared by {heads} heads; change either")
+            raise ValueError(f"a width of {width} is not a multiple of {heads} heads; change either")
         self.heads = heads
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(N, Q, C) from x (N, Q, C) asking tokens (N, T, C) where the mask (N, 1, Q or 1, T) is true."""
+        """Attend from queries x (N, Q, C) to tokens (N, T, C) where the mask (N, 1, Q or 1, T) is true."""
         q, k, v = (
-            layer(given).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (N, heads, T, C / heads)
-            for layer, given in ((self.query, x), (self.key, tokens), (self.value, tokens))
+            rearrange(layer(inputs), "n t (heads c) -> n heads t c", heads=self.heads)
+            for layer, inputs in ((self.query, x), (self.key, tokens), (self.value, tokens))
         )
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(seen.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(rearrange(attended, "n heads q c -> n q (heads c)"))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """A Transformer's layer, with the norms before its parts."""
+    """A Transformer layer with norms before attention and MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class Block(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(N, T, C)."""
+        """Transform (N, T, C)."""
         normed = self.norms[0](x)
         x = x + self.attention(normed, normed, mask)
         return x + self.mlp(self.norms[1](x))  # type: ignore[no-any-return]
@@ -57,8 +58,8 @@ class TextTower(nn.Module):
     Args:
         kind: "transformer" (causal), "rnn" (GRU) or "bow" (bag of words).
         vocabulary: number of tokens.
-        width, layers, heads: of the Transformer; the others have the width alone.
-        longest: tokens of a text.
+        width, layers, heads: of the Transformer; the others use the width only.
+        longest: maximal number of tokens of a text.
     """
 
     def __init__(self, kind: str, vocabulary: int, width: int, layers: int, heads: int, longest: int) -> None:
@@ -76,11 +77,12 @@ class TextTower(nn.Module):
             self.rnn = nn.GRU(width, width, batch_first=True)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Features (N, 1 + T, width) of tokens (N, T): of the whole text first, then of each word."""
+        """Return features (N, 1 + T, width) of tokens (N, T): of the whole text first, then of each word."""
         x = self.words(tokens)
         if self.kind == "bow":
-            kept = (tokens != PAD).to(x.dtype)[..., None]
-            return torch.cat([(x * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True), x], 1)
+            mask = (tokens != PAD).to(x.dtype)[..., None]  # (N, T, 1)
+            return torch.cat([(x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True), x], 1)
+
         if self.kind == "transformer":
             x = x + self.positions[: tokens.shape[1]]
             causal = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=x.device).tril()
@@ -89,14 +91,15 @@ class TextTower(nn.Module):
             x = self.norm(x)
         else:
             x = self.rnn(x)[0]
-        last = (tokens == END).int().argmax(1)  # the one place that has seen every word
+
+        last = (tokens == END).int().argmax(1)  # the only token that attends to every word
         return torch.cat([x[torch.arange(len(x), device=x.device), last][:, None], x], 1)
 
 
 class CompactTower(nn.Module):
-    """EfficientNet-Lite; mean and deviation of the picture's and every stage's channels, on the whole and in each cell.
+    """EfficientNet-Lite, pooled to mean and deviation of the picture's and every stage's channels, whole and by cell.
 
-    The early stages' deviations hold what noise does, which maps of the last stage no longer tell.
+    The early stages' deviations respond to noise, which the last stage's maps do not show.
     """
 
     def __init__(self, name: str) -> None:
@@ -107,23 +110,25 @@ class CompactTower(nn.Module):
         self.width = 2 * (3 + sum(self.trunk.widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1 + GRID^2, width) of pictures (N, 3, H, W): of the whole first, then of the cells, row by row."""
+        """Return features (N, 1 + GRID^2, width) of pictures (N, 3, H, W): of the whole, then of cells, row by row."""
         x = reduce(x, SHORT_SIDE)
-        parts: tuple[list[Tensor], ...] = ([], [])
+        whole: list[Tensor] = []
+        cells: list[Tensor] = []
         for stage in (x, *self.trunk(x)):
             stage = stage.to(x.dtype)
-            middle = stage.mean((2, 3), keepdim=True)
-            centered = stage - middle  # (N, C, h, w): a variance is lost to rounding where the mean is large
+            center = stage.mean((2, 3), keepdim=True)
+            centered = stage - center  # (N, C, h, w): without it, a large mean loses the variance to rounding
             squares = centered.square()
-            for part, size in zip(parts, (1, GRID), strict=True):
+            for pooled, size in ((whole, 1), (cells, GRID)):
                 mean = F.adaptive_avg_pool2d(centered, size)
                 variance = F.adaptive_avg_pool2d(squares, size) - mean.square()
-                part += [mean + middle, (variance.relu() + 1e-6).sqrt()]
-        return torch.cat([torch.cat(part, 1).flatten(2) for part in parts], 2).mT
+                pooled += [mean + center, (variance.relu() + 1e-6).sqrt()]
+        columns = [rearrange(torch.cat(pooled, 1), "n f h w -> n f (h w)") for pooled in (whole, cells)]
+        return torch.cat(columns, 2).mT
 
 
 class TimmTower(nn.Module):
-    """A trunk of timm on pictures of 224x224, as the paper has it: mean of the last map, then its places.
+    """A trunk of timm on pictures of 224x224, as in the paper: mean of the last map, then its positions.
 
     Args:
         name: as timm knows it, such as "resnet50".
@@ -144,21 +149,28 @@ class TimmTower(nn.Module):
         self.register_buffer("std", torch.tensor(cfg["std"])[:, None, None], persistent=False)
 
     def train(self, mode: bool = True) -> TimmTower:
-        """Stay in evaluation mode where every parameter is frozen: batch norms then keep the statistics they have."""
+        """Stay in evaluation mode if every parameter is frozen, so that batch norms do not change their statistics."""
         return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1 + GRID^2, width) of pictures (N, 3, H, W)."""
+        """Return features (N, 1 + GRID^2, width) of pictures (N, 3, H, W)."""
         x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         x = self.trunk.forward_features((x - self.mean) / self.std)  # type: ignore[operator]
-        if x.ndim == 3:  # a ViT: its class token is left out
-            x = x[:, -GRID * GRID :].mT.unflatten(2, (GRID, GRID))
-        places = F.adaptive_avg_pool2d(x, GRID).flatten(2).mT
-        return torch.cat([x.mean((2, 3))[:, None], places], 1)
+        if x.ndim == 3:  # a ViT, whose class token is dropped
+            x = rearrange(x[:, -GRID * GRID :], "n (h w) f -> n f h w", h=GRID)
+        cells = rearrange(F.adaptive_avg_pool2d(x, GRID), "n f h w -> n (h w) f")
+        return torch.cat([x.mean((2, 3))[:, None], cells], 1)
 
 
 class Alignment(nn.Module):
-    """BMQA's eq. 7 and 8: attention pooling, residual and layer norm; feed-forward, residual and layer norm."""
+    """BMQA's eq. 7 and 8: attention pooling, residual and layer norm; feed-forward, residual and layer norm.
+
+    Args:
+        inputs: features of a token.
+        width, heads, expansion: of the attention and the feed-forward layers.
+        aligned: features of the output.
+        places: number of tokens that get a learned position; 0 for none.
+    """
 
     def __init__(self, inputs: int, width: int, heads: int, expansion: int, aligned: int, places: int = 0) -> None:
         super().__init__()
@@ -170,7 +182,7 @@ class Alignment(nn.Module):
         self.leave = nn.Linear(width, aligned)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(N, aligned) of tokens (N, T, inputs), the first of which stands for the whole; mask (N, T)."""
+        """Return vectors (N, aligned) of tokens (N, T, inputs) with mask (N, T); the first token is the whole."""
         x = self.enter(tokens)
         if self.positions is not None:
             x = x + self.positions

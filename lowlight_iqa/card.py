@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """The facts of one metric; the contract tests check them against the metric's behavior."""
+    """The facts of one metric; the tests of lowlight_iqa.testing check them against the metric's behavior."""
 
     name: str  # what create_metric takes
     summary: str  # one line: what it is and, for a model trained by this project, what it is not

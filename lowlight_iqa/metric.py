@@ -43,8 +43,8 @@ class Metric(Frozen, ABC):
     """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
     A subclass is built from its card and, where it has one, its network or parameters. It implements ``score_batch``
-    and, if it has weights, ``from_weights``; it fulfills the contract that tests/contract derives from the
-    registry. What is done to its parent module does not change it: see ``Frozen``.
+    and, if it has weights, ``from_weights``; it keeps the promises that lowlight_iqa.testing
+    tests. What is done to its parent module does not change it: see ``Frozen``.
 
     Scores are computed in float32 or better, without autocast and TF32; float64 input is scored in float64 if the
     parameters are float64 as well (``metric.double()``). Two calls give the same bits on a CPU with the same number of

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 
 from .. import list_metrics
+from .subject import Subject
+
+subject_of = functools.cache(Subject)
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
@@ -23,3 +27,9 @@ def pytest_generate_tests(metafunc: Any) -> None:
         wanted = ", ".join(map(repr, sorted(set(names) - set(known)))) or "none given"
         raise pytest.UsageError(f"--metric: {wanted}; there are: {', '.join(known)}")
     metafunc.parametrize("name", names)
+
+
+@pytest.fixture
+def subject(name: str) -> Subject:
+    """The metric under test."""
+    return subject_of(name)

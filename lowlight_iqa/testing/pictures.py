@@ -31,12 +31,26 @@ def scene(side: int, seed: int = 0) -> Tensor:
     return (x + 0.02 * torch.randn(x.shape, generator=draw)).clamp(0.05, 0.95)
 
 
+def exposures(x: Tensor) -> dict[str, Tensor]:
+    """What becomes of a picture (3, H, W) in the dark, in 8 and 16 bits, and in too much light, by name."""
+    half = x.clone()
+    half[:, :, : x.shape[2] // 2] = 0
+    draw = torch.Generator().manual_seed(0)
+    return {
+        "dim": x * 0.05,
+        "dark": x * 0.01,
+        "dark in 8 bits": (x * 0.03 * 255).round() / 255,
+        "dark in 16 bits": (x * 0.01 * 65535).round() / 65535,
+        "near black": torch.rand(x.shape, generator=draw) / 255,
+        "half black": half,
+        "clipped": (x * 4).clamp(0, 1),
+    }
+
+
 @functools.cache
 def pictures(side: int) -> dict[str, Tensor]:
     """The scene and what becomes of it, by name."""
     x = scene(side)
-    half = x.clone()
-    half[:, :, : side // 2] = 0
     draw = torch.Generator().manual_seed(1)
     places = torch.arange(side)
     checker = (places[:, None] + places) % 2
@@ -49,11 +63,7 @@ def pictures(side: int) -> dict[str, Tensor]:
     blue[2] = noise
     return {
         "scene": x,
-        "dim": x * 0.05,
-        "dark in 8 bits": (x * 0.03 * 255).round() / 255,
-        "dark in 16 bits": (x * 0.01 * 65535).round() / 65535,
-        "half black": half,
-        "clipped": (x * 4).clamp(0, 1),
+        **exposures(x),
         "gray": x.mean(0).expand(3, -1, -1).clone(),
         "noise of one step": noise.expand(3, -1, -1).clone(),
         "blue noise of one step": blue,

@@ -1,62 +1,11 @@
-"""The loss: its scale, its reductions, what it forgives, and what it never waits for."""
+"""The loss of our own metrics: what it never waits for, and what torch.func may do with it."""
 
 import pytest
 import torch
-from support.contract import every_metric, loss, make, photo, reference_of, score, side
+from support.contract import photo, subject_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lowlight_iqa import create_metric
-from lowlight_iqa.registry import get_card
-
-
-@every_metric
-def test_it_is_0_at_the_good_end_and_1_at_the_bad_end(name):
-    metric = make(name)
-    good, bad = metric.card.loss_range
-    low, high = metric.card.score_range
-    assert (good < bad) == metric.card.lower_better
-    assert low <= min(good, bad) < max(good, bad) <= high
-    ends = metric.to_loss(torch.tensor([good, bad, (good + bad) / 2, 2 * bad - good]))
-    assert ends.tolist() == pytest.approx([0, 1, 0.5, 2], abs=1e-6)
-
-
-@every_metric
-def test_reductions(name):
-    metric, x = make(name), torch.stack([photo(side(name)), photo(side(name)) * 0.2])
-    reference = reference_of(name, x)
-    each = metric.loss(x, **reference, reduction="none")
-    assert each.shape == (2,)
-    assert torch.equal(each, metric.to_loss(score(name, x)))
-    assert torch.equal(loss(name, x, reference), each.mean())
-    assert torch.equal(metric.loss(x, **reference, reduction="sum"), each.sum())
-    assert torch.allclose(metric.loss(list(x), **{k: list(v) for k, v in reference.items()}), each.mean(), atol=1e-5)
-    with pytest.raises(ValueError, match="'median'"):
-        metric.loss(x, **reference, reduction="median")
-    with pytest.raises(ValueError, match="'lax'"):
-        metric.loss(x, **reference, check="lax")
-    with pytest.raises(TypeError, match="texture"):
-        metric.loss(x, **reference, texture="rough")
-
-
-@every_metric
-def test_a_network_s_output_just_outside_is_taken_and_pulled_back(name):
-    metric, inside = make(name), 0.2 + 0.6 * photo(side(name))[None]
-    reference = reference_of(name, inside)
-    x = inside.clone()
-    x[0, :, 3, 4], x[0, :, 5, 6] = 1.08, -0.08
-    leaf = x.requires_grad_()
-    value = metric.loss(leaf, **reference)
-    value.backward()
-    expected = metric.loss(x.detach().clamp(0, 1), **reference) + 0.08 * 6 / x.numel()
-    assert torch.allclose(value, expected, rtol=0, atol=1e-6)
-    assert (leaf.grad[0, :, 3, 4] > 0).all()
-    assert (leaf.grad[0, :, 5, 6] < 0).all()
-
-    for refused in (x.detach(), (inside + 1.2).requires_grad_(), (inside * float("nan")).requires_grad_()):
-        with pytest.raises(ValueError, match="picture"):
-            metric.loss(refused, **reference)
-    with pytest.raises(ValueError, match="picture"):
-        metric(leaf, **reference)  # a score does not forgive
 
 
 class Waits(TorchDispatchMode):
@@ -80,10 +29,9 @@ SYNCHRONIZE = {  # on a CPU, and why
 }
 
 
-@every_metric
-def test_a_fast_check_waits_for_nothing(name):
-    metric, x = make(name), photo(side(name))[None].clone().requires_grad_()
-    reference = reference_of(name, x.detach())
+def test_a_fast_check_waits_for_nothing(subject):
+    metric, x = subject.metric(), subject.picture()[None].clone().requires_grad_()
+    reference = subject.reference_of(x.detach())
     said = {"text": "dim brightness, severe noise"} if hasattr(metric, "caption") else {}
     counts = {}
     for check in ("strict", "fast"):
@@ -91,25 +39,24 @@ def test_a_fast_check_waits_for_nothing(name):
             metric.loss(x, **reference, **said, check=check).backward()
         counts[check] = waits.count
     assert counts["fast"] <= counts["strict"] - 2
-    if name not in SYNCHRONIZE:
+    if subject.name not in SYNCHRONIZE:
         assert counts["fast"] == 0
     assert torch.equal(metric.loss(x, **reference, check="fast"), metric.loss(x, **reference))
     assert metric.loss(x * 3, **reference, check="fast").isfinite()
 
 
-@every_metric
-def test_as_loss_is_the_loss(name):
-    metric, x = make(name), photo(side(name))[None]
-    reference = reference_of(name, x)
-    if get_card(name).weights:
-        criterion = create_metric(name, as_loss=True)
+def test_as_loss_is_the_loss(subject):
+    metric, x = subject.metric(), subject.picture()[None]
+    reference = subject.reference_of(x)
+    if subject.card.weights:
+        criterion = create_metric(subject.name, as_loss=True)
         assert torch.equal(criterion(x, **reference), metric.loss(x, **reference))
         assert torch.equal(criterion(x, **reference, reduction="none"), metric.loss(x, **reference, reduction="none"))
         assert not list(criterion.parameters())
 
 
 def test_a_caption_that_is_given_is_held_fixed():
-    metric, x = make("bmqa"), photo(128)[None].clone().requires_grad_()
+    metric, x = subject_of("bmqa").metric(), photo(128)[None].clone().requires_grad_()
     text = metric.caption(x.detach())[0]
     assert torch.allclose(metric.loss(x, text=text), metric.loss(x), atol=1e-5)
     other = metric.loss(x, text="bright brightness, slight noise")
@@ -117,12 +64,11 @@ def test_a_caption_that_is_given_is_held_fixed():
     assert not torch.allclose(other, metric.loss(x, text="dim brightness, severe noise"))
 
 
-@every_metric
-def test_transforms_of_torch_func_and_double_backward_are_right_or_refused_by_name(name):
-    if name == "leiq-ensemble":
+def test_transforms_of_torch_func_and_double_backward_are_right_or_refused_by_name(subject):
+    if subject.name == "leiq-ensemble":
         pytest.skip("it is the mean of two metrics that are tried themselves")
-    metric, x = make(name), photo(side(name))[None].clone()
-    reference = reference_of(name, x)
+    metric, x = subject.metric(), subject.picture()[None].clone()
+    reference = subject.reference_of(x)
     leaf = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(metric.loss(leaf, **reference), leaf, create_graph=True)
 
@@ -131,7 +77,7 @@ def test_transforms_of_torch_func_and_double_backward_are_right_or_refused_by_na
         torch.testing.assert_close(found, expected.detach(), rtol=1e-3, atol=1e-6)
     else:
         assert isinstance(refusal, TypeError)
-        assert name in str(refusal)
+        assert subject.name in str(refusal)
 
     found, refusal = outcome(lambda: torch.autograd.grad(expected.square().sum(), leaf)[0])
     if refusal is None:

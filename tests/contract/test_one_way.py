@@ -2,10 +2,9 @@
 
 import pytest
 from PIL import Image
-from support.contract import every_metric, make, photo, side
+from support.contract import photo
 
 import lowlight_iqa
-from lowlight_iqa.registry import get_card
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +21,17 @@ def rated(tmp_path_factory):
     return folder / "list.csv", paths
 
 
-@every_metric
-def test_a_path_the_pipeline_and_evaluate_give_the_same_score(name, rated, tmp_path):
-    if get_card(name).needs_reference:
+def test_a_path_the_pipeline_and_evaluate_give_the_same_score(subject, rated, tmp_path):
+    if subject.card.needs_reference:
         pytest.skip("evaluate has no references to give")
-    if side(name) > 192:
+    if subject.side > 192:
         pytest.skip("its smallest picture is larger than these")
     table, paths = rated
-    metric = make(name)
+    metric = subject.metric()
     single = [metric(path).item() for path in paths]
     records = list(lowlight_iqa.score(paths, [metric], workers=1, batch=1))
     found = lowlight_iqa.evaluate(metric, "csv", table, cache=tmp_path, draws=2)
     # A mean of models differs in the last bit of float32; why is not known yet.
-    expected = pytest.approx(single, rel=1e-6) if name == "leiq-ensemble" else single
-    assert [record.results[name].score for record in records] == expected
+    expected = pytest.approx(single, rel=1e-6) if subject.name == "leiq-ensemble" else single
+    assert [record.results[subject.name].score for record in records] == expected
     assert found.scores.tolist() == expected

@@ -1,20 +1,23 @@
 """What is scored in any form, and what is refused with advice."""
 
+from __future__ import annotations
+
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.contract import OWN, every_metric, gradient, make, photo, reference_of, score, side, span
+from torch import Tensor
 
-from lowlight_iqa import read_image
-from lowlight_iqa.registry import get_card
+from .. import read_image
+from .subject import ERRORS, Subject
 
 
-def bad_inputs(folder, side):
-    """What a metric must refuse, by name; (input, a word of the message)."""
-    x = photo(side)
+def bad_inputs(folder: Path, x: Tensor) -> dict[str, tuple[Any, str]]:
+    """What a metric must refuse, by name: input, and a word of the message."""
     whole = folder / "whole.png"
     image = Image.fromarray((x.permute(1, 2, 0) * 255).byte().numpy())
     image.save(whole)
@@ -44,7 +47,7 @@ def bad_inputs(folder, side):
         "None": (None, "NoneType"),
         "number": (3, "int"),
         "bytes": (whole.read_bytes(), "BytesIO"),
-        "int array": (np.zeros((side, side, 3), np.int64), "int64"),
+        "int array": (np.zeros((*x.shape[1:], 3), np.int64), "int64"),
         "empty list": ([], "empty"),
         "a batch inside a list": ([x[None]], "list"),
         "missing": (folder / "missing.png", "missing.png"),
@@ -57,40 +60,35 @@ def bad_inputs(folder, side):
     }
 
 
-@every_metric
-def test_bad_input_is_refused_with_advice(name, tmp_path):
-    metric = make(name)
-    good = photo(side(name))
-    cases = bad_inputs(tmp_path, side(name))
-    least = metric.card.min_size
+def test_bad_input_is_refused_with_advice(subject: Subject, tmp_path: Path) -> None:
+    good, least = subject.picture(), subject.card.min_size
+    cases = bad_inputs(tmp_path, good)
     if least > 1:
         cases["too small"] = (good[:, : least - 1], str(least))
     for case, (bad, word) in cases.items():
-        reference = {"reference": good} if metric.card.needs_reference else {}
-        with pytest.raises(OWN) as caught:
-            metric(bad, **reference)
+        reference = {"reference": good} if subject.card.needs_reference else {}
+        with pytest.raises(ERRORS) as caught:
+            subject.metric()(bad, **reference)
         assert word in str(caught.value), case
         assert len(str(caught.value)) > 20, case
 
 
-@every_metric
-def test_the_smallest_picture_is_scored(name):
-    least = get_card(name).min_size
-    x = photo(side(name))[:, :least, : least + 1]
-    assert score(name, x).isfinite().all()
-    assert gradient(name, x[None]).isfinite().all()
+def test_the_smallest_picture_is_scored(subject: Subject) -> None:
+    least = subject.card.min_size
+    x = subject.picture()[:, :least, : least + 1]
+    assert subject.score(x).isfinite().all()
+    assert subject.gradient(x[None]).isfinite().all()
 
 
-@every_metric
-def test_references_are_wanted_or_refused(name):
-    metric, x = make(name), photo(side(name))
+def test_references_are_wanted_or_refused(subject: Subject) -> None:
+    metric, x = subject.metric(), subject.picture()
     if metric.card.needs_reference:
         with pytest.raises(TypeError, match="reference"):
             metric(x)
         with pytest.raises(TypeError, match="reference"):
             metric.loss(x)
         with pytest.raises(ValueError, match="same size"):
-            metric(x, reference=photo(side(name) + 8))
+            metric(x, reference=subject.picture(side=subject.side + 8))
         with pytest.raises(ValueError, match="2 pictures but 1 references"):
             metric([x, x], reference=[x])
     else:
@@ -98,17 +96,16 @@ def test_references_are_wanted_or_refused(name):
             metric(x, reference=x)
 
 
-@every_metric
-def test_a_picture_in_every_form(name, tmp_path):
-    metric = make(name)
-    array = (photo(side(name)).permute(1, 2, 0) * 255).byte().numpy()
+def test_a_picture_in_every_form(subject: Subject, tmp_path: Path) -> None:
+    metric = subject.metric()
+    array = (subject.picture().permute(1, 2, 0) * 255).byte().numpy()
     path = tmp_path / "picture.png"
     Image.fromarray(array).save(path)
     tensor = read_image(path)
-    reference = reference_of(name, tensor)
+    reference = subject.reference_of(tensor)
     decoded = metric(metric.preprocess(tensor), **reference)  # as files, PIL images and arrays come
     given = metric(tensor, **reference)  # tensors are scored as they are
-    for form, expected in [
+    forms: list[tuple[Any, list[Tensor]]] = [
         (path, [decoded]),
         (str(path), [decoded]),
         (Image.open(path), [decoded]),
@@ -116,6 +113,7 @@ def test_a_picture_in_every_form(name, tmp_path):
         (tensor[None], [given]),
         ([path], [decoded]),
         ([array, tensor], [decoded, given]),
-    ]:
+    ]
+    for form, expected in forms:
         references = {key: [value] * len(expected) for key, value in reference.items()}
-        assert torch.allclose(metric(form, **references), torch.cat(expected), rtol=0, atol=1e-6 * span(name))
+        torch.testing.assert_close(metric(form, **references), torch.cat(expected), rtol=0, atol=1e-6 * subject.span)

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import ROOT
 
 METRIC = '''
@@ -14,7 +16,7 @@ from lowlight_iqa import Card, Metric
 
 @lowlight_iqa.register(
     Card(name="{name}", summary="mean of the red channel", source="a test", lower_better=True,
-         score_range=(0.0, 1.0), license="Apache-2.0")
+         score_range=(0.0, 1.0), license="Apache-2.0", bibtex="@misc{{{name}}}")
 )
 class Redness(Metric):
     """Mean of the red channel."""
@@ -80,6 +82,84 @@ def test_an_installed_metric_is_listed_and_scores(installed):
     assert "redness" not in run("-m", "lowlight_iqa", "list").stdout
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Two methods' pictures of three scenes, and a list of ratings."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for method, light in (("ours", 200), ("theirs", 90)):
+        (folder / method).mkdir()
+        for index in range(3):
+            picture = rng.integers(0, light, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / method / f"{index}.png")
+    rows = [f"ours/{index}.png,{index}" for index in range(3)] + [
+        f"theirs/{index}.png,{3 + index}" for index in range(3)
+    ]
+    (folder / "list.csv").write_text("\n".join(["image,mos", *rows]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("card redness", "mean of the red channel"),
+        ("cite redness", "@misc{redness}"),
+        ("evaluate -m redness --dataset csv --root {pictures}/list.csv --draws 20 --cache {out}", "SRCC"),
+        (
+            "compare {pictures}/ours {pictures}/theirs -m redness,contrast --draws 20 --cache {out} -o {out}/r",
+            "redness ↓",
+        ),
+        ("explain {pictures}/ours/0.png -m redness -o {out}/page.html", "wrote"),
+        ("explain {pictures}/ours/0.png -m redness -o {out}/figure.png", "wrote"),
+    ],
+)
+def test_an_installed_metric_gets_every_command(installed, pictures, tmp_path, command, told):
+    arguments = command.format(pictures=pictures, out=tmp_path).split()
+    done = run("-m", "lowlight_iqa", *arguments, path=installed)
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+    if command.startswith("compare"):
+        assert "redness" in (tmp_path / "r" / "table.tex").read_text(encoding="utf-8")
+    if "page.html" in command:
+        assert "redness" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+IN_A_SCRIPT = (
+    METRIC.format(name="redness", score="x[:, 0].mean((1, 2))")
+    + """
+import sys
+from pathlib import Path
+from lowlight_iqa.citations import bibtex
+from lowlight_iqa.explanation import explain, write_html
+
+pictures, out = map(Path, sys.argv[1:])
+assert "redness" in lowlight_iqa.list_metrics()
+(record,) = lowlight_iqa.score(pictures / "ours" / "0.png", "redness")
+assert 0 < record.results["redness"].score < 1
+evaluation = lowlight_iqa.evaluate("redness", "csv", pictures / "list.csv", draws=20, cache=out)
+assert evaluation.figures["SRCC"].value < 0
+comparison = lowlight_iqa.compare([pictures / "ours", pictures / "theirs"], ["redness"], draws=20, cache=out)
+assert comparison.scores["redness"].shape == (3, 2)
+assert bibtex("redness") == "@misc{redness}"
+write_html(explain(pictures / "ours" / "0.png", lowlight_iqa.create_metric("redness")), out / "page.html")
+print("all of it")
+"""
+)
+
+
+def test_a_metric_of_a_script_gets_every_function(pictures, tmp_path):
+    (tmp_path / "script.py").write_text(IN_A_SCRIPT)
+    done = run(tmp_path / "script.py", pictures, tmp_path)
+    assert done.stdout == "all of it\n", done.stderr
+
+
+@pytest.mark.slow
+def test_the_promises_pass_on_an_installed_metric(installed):
+    own = ("-p", "lowlight_iqa.testing.plugin", "-p", "no:cacheprovider", "-n", "0", "-q", "-c", os.devnull)
+    done = run("-m", "pytest", *own, "--pyargs", "lowlight_iqa.testing", "--metric", "redness", path=installed)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
 def test_broken_packages_are_one_warning_each_and_the_rest_works(installed):
     code = "import lowlight_iqa; print(type(lowlight_iqa.create_metric('leiq')).__module__)"
     done = run("-W", "always", "-c", code, path=installed)
@@ -118,7 +198,7 @@ def test_the_promises_pass_on_a_good_metric(script):
     ("score", "broken"),
     [
         ("x[:, 0].mean((1, 2)).detach() + 0 * x.sum()", "alive"),
-        ("2 * x[:, 0].mean((1, 2))", "range"),
+        ("2 * x[:, 0].mean((1, 2))", "range_of"),
         ("x[:, 0].mean((1, 2)) / x.mean((1, 2, 3))", "finite"),
         ("x[:, 0].mean((1, 2)) - x[:, 0].mean()", "batch"),
     ],

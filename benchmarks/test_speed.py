@@ -67,7 +67,7 @@ def load(library: str, name: str, device: str) -> Callable[[Any], Any]:
     from safetensors.torch import load_file
     from scipy.io import savemat
 
-    ours = load_file(ROOT / "lowlight_iqa" / "weights" / f"{name}.safetensors")
+    ours = load_file(ROOT / "lowlight_iqa" / "weights" / "bundled" / f"{name}.safetensors")
     folder = Path(tempfile.mkdtemp())
     if name == "niqe":
         from pyiqa.archs.niqe_arch import NIQE

@@ -48,29 +48,31 @@ def exposures(x: Tensor) -> dict[str, Tensor]:
 
 
 @functools.cache
-def pictures(side: int) -> dict[str, Tensor]:
-    """The scene and what becomes of it, by name."""
-    x = scene(side)
+def hard_cases(side: int) -> dict[str, Tensor]:
+    """Pictures (3, side, side) with little in them, by name."""
     draw = torch.Generator().manual_seed(1)
     places = torch.arange(side)
     checker = (places[:, None] + places) % 2
     noise = (torch.rand(side, side, generator=draw) > 0.5).float() * STEP
     stars = torch.zeros(side * side)
     stars[torch.randint(side * side, (side,), generator=draw)] = 0.2 + 0.8 * torch.rand(side, generator=draw)
-    star, edge, blue = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
+    star, edge, blue = torch.zeros(3, 3, side, side).unbind()
     star[:, side // 2, side // 2] = 1
     edge[:, :, side // 2 :] = 1
     blue[2] = noise
     return {
-        "scene": x,
-        **exposures(x),
-        "gray": x.mean(0).expand(3, -1, -1).clone(),
+        "gray": scene(side).mean(0).expand(3, -1, -1).clone(),
         "noise of one step": noise.expand(3, -1, -1).clone(),
         "blue noise of one step": blue,
         "checker": checker.float().expand(3, -1, -1).clone(),
         "edge": edge,
         "one star": star,
         "stars": stars.view(side, side).expand(3, -1, -1).clone(),
-        "black": torch.zeros_like(x),
-        "constant": torch.full_like(x, 0.5),
+        "black": torch.zeros(3, side, side),
+        "constant": torch.full((3, side, side), 0.5),
     }
+
+
+def pictures(side: int) -> dict[str, Tensor]:
+    """The pictures that a card's ``zero_gradient`` names."""
+    return {"scene": scene(side), **exposures(scene(side)), **hard_cases(side)}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import Metric, create_metric
 from ..registry import get_card
-from .pictures import exposures, pictures, scene
+from .pictures import exposures, hard_cases, scene
 
 DOUBLE = torch.float64
 ERRORS = (TypeError, ValueError, OSError)  # what bad input may be answered with
@@ -46,7 +46,7 @@ class Subject:
 
     def pictures(self) -> dict[str, Tensor]:
         """A picture, its exposures, and hard cases, (3, side, side) each, by name."""
-        return {**pictures(self.side), "picture": self.picture(), **exposures(self.picture())}
+        return {"picture": self.picture(), **exposures(self.picture()), **hard_cases(self.side)}
 
     def interior(self) -> Tensor:
         """A picture (1, 3, side, side), float64, away from 0, 1 and ties between neighbors."""

@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,9 @@ from ..registry import get_card
 from .options import Subparsers, add_device, pick_device, print_table, report
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from ..scoring.pipeline import Record
+    from ..scoring.sinks import Held
     from ..scoring.sources import Source
-
-    Skip: TypeAlias = Callable[[Source], bool]
 
 
 def add(subparsers: Subparsers) -> None:
@@ -80,29 +77,30 @@ def run(args: argparse.Namespace) -> int:
 
     tally = Tally(names)
     if args.out is None:
-        records = tally.watch(start(args, names, device, None), args.paths)
+        records = tally.watch(start(args, names, device, tally, None), args.paths)
         {"table": _write_table, "csv": _write_csv, "json": _write_json}[args.format](records, names)
     else:
         from ..scoring.sinks import open_sink
 
         with open_sink(args.out, names, resume=args.resume) as sink:
-            for record in tally.watch(start(args, names, device, tally.skipping(sink.holds)), args.paths):
+            for record in tally.watch(start(args, names, device, tally, sink.held), args.paths):
                 sink.write(record)
 
     tally.report()
     return 1 if tally.failed else 0
 
 
-def start(args: argparse.Namespace, names: Sequence[str], device: str, skip: Skip | None) -> Iterator[Record]:
-    """Start the engine: an iterator of records."""
+def start(
+    args: argparse.Namespace, names: Sequence[str], device: str, tally: Tally, held: Held | None
+) -> Iterator[Record]:
+    """Start the engine: an iterator of the records of pictures that are not held."""
     if args.engine == "ray":
         from ..scoring import ray
 
         options = {"attributes": args.attributes, "weights": args.weights, "device": device, "batch": args.batch}
         gpus = 1 if device.startswith("cuda") else 0
-        return ray.records(
-            args.paths, names, actors=args.workers, gpus=gpus, address=args.address, skip=skip, **options
-        )
+        where = {"actors": args.workers, "gpus": gpus, "address": args.address}
+        return ray.records(args.paths, names, held=held, skipped=tally.skip, **where, **options)
 
     from ..scoring.pipeline import Work, make_metrics
     from ..scoring.pipeline import run as run_pipeline
@@ -110,8 +108,7 @@ def start(args: argparse.Namespace, names: Sequence[str], device: str, skip: Ski
 
     made = make_metrics(names, args.weights, device)
     work = Work(made, args.reference, args.attributes, digest=args.out is not None)
-    sources = (source for source in find_sources(args.paths) if skip is None or not skip(source))
-    return run_pipeline(sources, work, workers=args.workers, batch=args.batch)
+    return run_pipeline(tally.missing(find_sources(args.paths), held), work, workers=args.workers, batch=args.batch)
 
 
 def check(args: argparse.Namespace, names: Sequence[str]) -> None:
@@ -143,15 +140,17 @@ class Tally:
         self.scored = self.failed = self.skipped = 0
         self.start = 0.0
 
-    def skipping(self, holds: Skip) -> Skip:
-        """Return ``holds``, counting what it tells to skip."""
+    def skip(self) -> None:
+        """Count a picture that is held."""
+        self.skipped += 1
 
-        def skip(source: Source) -> bool:
-            done = holds(source)
-            self.skipped += done
-            return done
-
-        return skip
+    def missing(self, sources: Iterable[Source], held: Held | None) -> Iterator[Source]:
+        """Pass on what is not held."""
+        for source in sources:
+            if held is not None and held.holds(source):
+                self.skip()
+            else:
+                yield source
 
     def watch(self, records: Iterable[Record], paths: Sequence[str]) -> Iterator[Record]:
         """Pass records on, report those that failed and, on a terminal, show how fast it goes and how long it takes."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..metric import Assessment
 from .pipeline import Record, Work, as_inputs, make_metrics, run
-from .sinks import facts, open_sink
-from .sources import Input, Source, find_sources
+from .sinks import Held, facts, open_sink
+from .sources import SHARDS, Input, Source, find_sources, sources_of_shard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def score(
         ValueError: Ray is not installed, options that do not go together, or an actor that cannot start.
     """
     with open_sink(out, list(metrics), resume=resume) as sink:
-        for record in records(pictures, metrics, skip=sink.holds, **options):
+        for record in records(pictures, metrics, held=sink.held, **options):
             sink.write(record)
     return Path(out)
 
@@ -67,13 +68,15 @@ def records(
     gpus: float = 0,
     batch: int | None = None,
     address: str | None = None,
-    skip: Any = None,
+    held: Held | None = None,
+    skipped: Callable[[], object] | None = None,
 ) -> Iterator[Record]:
     """Yield a record for each picture, in the order in which they are done.
 
     Args:
-        pictures: paths that every machine can open, folders, globs and lists of such; addresses such as s3://bucket/dir
-            that pyarrow opens; or a ``ray.data.Dataset`` with a column ``path``, or ``bytes`` and ``path``.
+        pictures: paths that every machine can open, of pictures, folders, lists, tar shards and Parquet, and globs;
+            addresses of such as s3://bucket/dir that pyarrow opens; or a ``ray.data.Dataset`` with a column ``path``,
+            or ``bytes`` and ``path``.
         metrics: names.
         attributes: also what each metric says of light, noise, ...
         weights: as for ``create_metric``, for a single metric.
@@ -83,7 +86,8 @@ def records(
         gpus: GPUs of each actor; a fraction shares one.
         batch: pictures of one size scored together.
         address: of a running cluster; None starts one on this machine, or uses that of $RAY_ADDRESS.
-        skip: a function that tells of a ``Source`` whether to leave it out.
+        held: what to leave out.
+        skipped: called for each picture that is left out.
     """
     ray = import_ray(address)
     make_metrics(metrics, weights, "cpu")  # what is wrong with them is better told here than by an actor
@@ -93,26 +97,31 @@ def records(
         actors = (1, max(1, int(free)))
     fewest, most = (actors, actors) if isinstance(actors, int) else actors
 
-    dataset = pictures
-    if not isinstance(pictures, ray.data.Dataset):
-        dataset, failed = _dataset(ray, as_inputs(pictures), skip)
-        yield from failed
-    if dataset is None:
-        return
+    skipped = skipped or (lambda: None)
+    if isinstance(pictures, ray.data.Dataset):
+        datasets: Iterable[tuple[Any, Held | None]] = [(pictures, held)]
+    else:
+        found = _list(as_inputs(pictures), held, skipped)
+        yield from found.failed
+        datasets = _datasets(ray, found, held)
 
-    scored = dataset.map_batches(
-        Scorer,
-        fn_constructor_args=(list(metrics), weights, device, attributes, max(1, int(cpus)), batch),
-        batch_size=ROWS,
-        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
-        num_cpus=cpus,
-        num_gpus=gpus or None,
-    )
-    try:
-        for row in scored.iter_rows():
-            yield _record(row)
-    except ray.exceptions.RayError as error:
-        raise ValueError(f"the Ray job failed: {str(error).strip().splitlines()[-1]}") from error
+    for dataset, looked_for in datasets:
+        scored = dataset.map_batches(
+            Scorer,
+            fn_constructor_args=(list(metrics), weights, device, attributes, max(1, int(cpus)), batch, looked_for),
+            batch_size=ROWS,
+            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+            num_cpus=cpus,
+            num_gpus=gpus or None,
+        )
+        try:
+            for row in scored.iter_rows():
+                if row["facts"]:
+                    yield _record(row)
+                else:
+                    skipped()
+        except ray.exceptions.RayError as error:
+            raise ValueError(f"the Ray job failed: {str(error).strip().splitlines()[-1]}") from error
 
 
 def import_ray(address: str | None = None) -> Any:
@@ -147,84 +156,151 @@ class Scorer:
         attributes: bool,
         workers: int,
         batch: int | None,
+        held: Held | None,
     ) -> None:
         self.work = Work(make_metrics(metrics, weights, device), attributes=attributes, digest=True)
-        self.workers, self.batch = workers, batch
+        self.workers, self.batch, self.held = workers, batch, held
 
     def __call__(self, rows: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
-        """Score some rows: a column ``path`` and perhaps ``bytes``, ``size`` and ``modified``."""
-        names = [str(path) for path in rows["path"]]
-        contents = rows.get("bytes", names)
-        sizes, times = (rows.get(key, [-1] * len(names)) for key in ("size", "modified"))
-        sources = (
-            _source(name, content, int(size), int(modified))
-            for name, content, size, modified in zip(names, contents, sizes, times, strict=True)
-        )
-        found = list(run(sources, self.work, workers=self.workers, batch=self.batch))
+        """Score some rows: a column ``path`` and perhaps ``bytes``, ``size``, ``modified`` and ``error``.
+
+        The row of a picture that is left out has no facts.
+        """
+        wanted: list[Source] = []
+        left_out: list[Source] = []
+        for cells in zip(*rows.values(), strict=True):
+            source = _source(dict(zip(rows, cells, strict=True)))
+            held = self.held is not None and self.held.holds(source)
+            (left_out if held else wanted).append(source)
+
+        found = list(run(wanted, self.work, workers=self.workers, batch=self.batch))
+        found += [Record(source.name) for source in left_out]
         return {
             "path": [record.path for record in found],
             "size": [record.size for record in found],
             "modified": [record.modified for record in found],
             "sha256": [record.digest for record in found],
-            "facts": [json.dumps(facts(record)) for record in found],
+            "facts": [json.dumps(facts(record)) if record.results or record.error else "" for record in found],
         }
 
 
-def _source(name: str, content: Any, size: int, modified: int) -> Source:
+def _source(row: Mapping[str, Any]) -> Source:
     """The picture of a row: its bytes, those at an address, or the file of that name."""
+    name = str(row["path"])
+    size, modified = (int(row.get(key, -1)) for key in ("size", "modified"))
+    content = row.get("bytes")
+    if row.get("error"):
+        return Source(name, error=str(row["error"]))
     if isinstance(content, bytes):
-        return Source(name, content, size, modified)
+        return Source(name, content, len(content), modified)
     if "://" not in name:
         return Source(name, name, size, modified)
-    from pyarrow.fs import FileSystem
-
     try:
-        system, path = FileSystem.from_uri(name)
-        with system.open_input_stream(path) as file:
+        with _open(name) as file:
             return Source(name, file.read(), size, modified)
     except (OSError, ValueError) as error:
         return Source(name, error=f"{name} cannot be read: {error}")
 
 
-def _dataset(ray: Any, pictures: Iterable[Input], skip: Any) -> tuple[Any, list[Record]]:
-    """The pictures that are to be scored as a dataset, None if there are none; and what cannot be opened."""
+def _open(name: str) -> Any:
+    """Open a file or an address to read."""
+    if "://" not in name:
+        return open(name, "rb")
+    from pyarrow.fs import FileSystem
+
+    system, path = FileSystem.from_uri(name)
+    return system.open_input_file(path)
+
+
+@dataclass
+class _Found:
+    """What was given: files, shards, and what cannot be opened."""
+
+    files: dict[str, list[Any]] = field(default_factory=lambda: {"path": [], "size": [], "modified": []})
+    shards: list[str] = field(default_factory=list)
+    failed: list[Record] = field(default_factory=list)
+
+
+def _list(pictures: Iterable[Input], held: Held | None, skipped: Callable[[], object]) -> _Found:
+    """List the pictures that are to be scored.
+
+    Raises:
+        ValueError: one is no file.
+    """
+    found = _Found()
+    for source in _listed(pictures):
+        if source.error or not _is_text(source.name):
+            reason = f"{source.name!a} is no name in UTF-8, which Ray needs; rename it"
+            found.failed.append(Record(source.name, error=source.error or reason))
+        elif not isinstance(source.picture, (str, os.PathLike)):
+            raise ValueError(f"{source.name} is no file, which actors could open; give paths, or a ray.data.Dataset")
+        elif source.name.lower().endswith(SHARDS):
+            found.shards.append(source.name)
+        elif held is not None and held.holds(source):
+            skipped()
+        else:
+            found.files["path"].append(source.name)
+            found.files["size"].append(source.size)
+            found.files["modified"].append(source.modified)
+    return found
+
+
+def _datasets(ray: Any, found: _Found, held: Held | None) -> Iterator[tuple[Any, Held | None]]:
+    """Yield what was found as datasets, each with what is left out of it when its pictures are known."""
     import pyarrow
 
-    failed: list[Record] = []
-    columns: dict[str, list[Any]] = {"path": [], "size": [], "modified": []}
-    for source in _listed(pictures):
-        if skip is not None and skip(source):
-            continue
-        if source.error:
-            failed.append(Record(source.name, error=source.error))
-        elif not isinstance(source.picture, (str, os.PathLike)):
-            raise ValueError(
-                f"{source.name} is no file of its own; give Ray a dataset of bytes: ray.data.read_webdataset or "
-                "read_parquet, with columns path and bytes"
-            )
-        else:
-            columns["path"].append(source.name)
-            columns["size"].append(source.size)
-            columns["modified"].append(source.modified)
-    if not columns["path"]:
-        return None, failed
+    count = len(found.files["path"])
+    if count:
+        yield ray.data.from_arrow(pyarrow.table(found.files)).repartition(min(BLOCKS, -(-count // ROWS))), None
+    if found.shards:
+        shards = ray.data.from_items([{"path": path} for path in found.shards], override_num_blocks=len(found.shards))
+        yield shards.map_batches(_pictures_of, batch_size=1), held
 
-    blocks = min(BLOCKS, -(-len(columns["path"]) // ROWS))
-    return ray.data.from_arrow(pyarrow.table(columns)).repartition(blocks), failed
+
+def _pictures_of(shards: dict[str, np.ndarray[Any, Any]]) -> Iterator[Any]:
+    """Yield the pictures of shards as tables of one row."""
+    import pyarrow
+
+    text, number = pyarrow.string(), pyarrow.int64()
+    columns = {"path": text, "bytes": pyarrow.large_binary(), "size": number, "modified": number, "error": text}
+    schema = pyarrow.schema(list(columns.items()))
+    for path in map(str, shards["path"]):
+        for source in _sources_of(path):
+            name = source.name if _is_text(source.name) else ascii(source.name)
+            content = source.picture if isinstance(source.picture, bytes) else None
+            row = (name, content, source.size, source.modified, source.error)
+            yield pyarrow.table([[value] for value in row], schema=schema)
+
+
+def _sources_of(path: str) -> Iterator[Source]:
+    """Yield the pictures of a shard at a path or address."""
+    try:
+        with _open(path) as file:
+            yield from sources_of_shard(path, file)
+    except (OSError, ValueError) as error:
+        yield Source(path, error=f"{path} cannot be read: {error}")
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8, as Arrow's strings are."""
+    return name.isascii() or name == name.encode(errors="replace").decode()
 
 
 def _listed(pictures: Iterable[Input]) -> Iterator[Source]:
-    """As ``find_sources``; folders at an address such as s3:// are listed too."""
+    """As ``find_sources``, shards unopened; folders at an address such as s3:// are listed too."""
     for picture in pictures:
-        if not isinstance(picture, (str, os.PathLike)) or "://" not in str(picture):
-            yield from find_sources([picture])
+        if not isinstance(picture, (str, os.PathLike)):
+            yield from find_sources([picture], shards=False)
+            continue
+        address = os.fspath(picture)
+        if "://" not in address:
+            yield from find_sources([address], shards=False)
             continue
 
         from pyarrow.fs import FileSelector, FileSystem, FileType
 
         from ..images import SUFFIXES
 
-        address = str(picture)
         try:
             system, path = FileSystem.from_uri(address)
             info = system.get_file_info(path)
@@ -234,7 +310,7 @@ def _listed(pictures: Iterable[Input]) -> Iterator[Source]:
             continue
         scheme = address.split("://", 1)[0]
         for info in sorted(found, key=lambda info: info.path):
-            if info.type == FileType.File and Path(info.path).suffix.lower() in SUFFIXES:
+            if info.type == FileType.File and Path(info.path).suffix.lower() in {*SUFFIXES, *SHARDS}:
                 name = f"{scheme}://{info.path}"
                 yield Source(name, name, info.size, info.mtime_ns or -1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import io
 import os
 import stat
 import sys
@@ -12,13 +13,14 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, Union
+from typing import Any, BinaryIO, TypeAlias, Union
 
 from ..images import SUFFIXES, Picture
 
 Input: TypeAlias = Union[Picture, "Source"]
 
-LISTS = (".txt", ".csv", ".tar", ".parquet")  # files that hold pictures or name them
+SHARDS = (".tar", ".parquet")  # files that hold pictures
+LISTS = (".txt", ".csv", *SHARDS)  # or name them
 COLUMNS = ("path", "image", "file", "filename", "picture", "url")  # that may name the picture of a row
 BYTES_COLUMNS = ("bytes", "image", "jpg", "png")  # that may hold it
 
@@ -43,13 +45,15 @@ def content_hash(source: Source) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def find_sources(pictures: Iterable[Input]) -> Iterator[Source]:
+def find_sources(pictures: Iterable[Input], *, shards: bool = True) -> Iterator[Source]:
     """Yield the pictures of whatever was given, in its order.
 
     Args:
         pictures: pictures as ``read_image`` takes them; folders, which are searched recursively, in the order of
             their names; globs; ``-`` for a list on standard input; lists (.txt, a path a line; .csv with a column
             ``path`` or the like); tar shards as WebDataset has them; Parquet with a column of paths or of bytes.
+            Globs and lists may name lists and shards.
+        shards: open tar and Parquet files; if not, they are yielded themselves.
 
     Yields:
         One ``Source`` for each picture. What cannot be opened is one with an error: the others go on.
@@ -58,7 +62,7 @@ def find_sources(pictures: Iterable[Input]) -> Iterator[Source]:
         if isinstance(picture, Source):
             yield picture
         elif isinstance(picture, (str, os.PathLike)):
-            yield from _of_path(os.fspath(picture))
+            yield from _of_path(os.fspath(picture), shards)
         else:
             yield Source(str(getattr(picture, "filename", "") or f"#{place}"), picture)
 
@@ -83,20 +87,20 @@ def count_files(paths: Iterable[str]) -> int | None:
     return sum(1 for _ in find_sources(paths))
 
 
-def _of_path(path: str) -> Iterator[Source]:
+def _of_path(path: str, shards: bool) -> Iterator[Source]:
     try:
         if path == "":
             yield Source("", error="the path is empty; give a picture or a folder")
         elif path == "-":
-            yield from _of_lines(sys.stdin, "")
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(errors="surrogateescape")  # a file's name may be any bytes
+            yield from _of_lines(sys.stdin, "", shards)
         elif os.path.isdir(path):
             yield from _of_folder(path)
         elif glob.has_magic(path) and not os.path.lexists(path):
-            yield from _of_glob(path)
-        elif path.lower().endswith(LISTS):
-            yield from _of_list(path)
+            yield from _of_glob(path, shards)
         else:
-            yield _of_file(path)
+            yield from _of_name(path, shards)
     except (OSError, ValueError, tarfile.TarError) as error:
         yield Source(path, error=_about(path, error))
 
@@ -141,7 +145,7 @@ def _walk(folder: str) -> Iterator[Source]:
             yield _of_file(path)
 
 
-def _of_glob(pattern: str) -> Iterator[Source]:
+def _of_glob(pattern: str, shards: bool) -> Iterator[Source]:
     found = sorted(glob.iglob(pattern, recursive=True))
     if not found:
         yield Source(pattern, error=f"nothing matches {pattern}; check the pattern")
@@ -149,36 +153,45 @@ def _of_glob(pattern: str) -> Iterator[Source]:
         if os.path.isdir(path):
             if "**" not in pattern:  # which has found the files of folders already
                 yield from _of_folder(path)
-        elif "**" not in pattern or os.path.splitext(path)[1].lower() in SUFFIXES:
-            yield _of_file(path)
+        elif "**" not in pattern or os.path.splitext(path)[1].lower() in {*SUFFIXES, *SHARDS}:
+            yield from _of_name(path, shards)
 
 
-def _of_list(path: str) -> Iterator[Source]:
+def _of_name(path: str, shards: bool) -> Iterator[Source]:
+    """A picture, or what a list or shard of that name holds."""
     found = _of_file(path)
-    if found.error:
+    kind = os.path.splitext(path)[1].lower()
+    if found.error or kind not in LISTS or (kind in SHARDS and not shards):
         yield found
-    elif path.lower().endswith(".tar"):
-        yield from _of_tar(path)
-    elif path.lower().endswith(".parquet"):
-        yield from _of_parquet(path)
+    elif kind in SHARDS:
+        with open(path, "rb") as shard:
+            yield from sources_of_shard(path, shard)
     else:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            yield from (_of_csv if path.lower().endswith(".csv") else _of_lines)(file, os.path.dirname(path))
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            yield from (_of_csv if kind == ".csv" else _of_lines)(file, os.path.dirname(path), shards)
 
 
-def _of_lines(lines: Iterable[str], folder: str) -> Iterator[Source]:
+def _of_lines(lines: Iterable[str], folder: str, shards: bool) -> Iterator[Source]:
     """Paths, one a line, from ``folder`` on; empty lines are skipped."""
     for line in lines:
         path = line.rstrip("\r\n")
         if path:
-            yield _of_file(os.path.join(folder, path))
+            yield from _of_member(os.path.join(folder, path), shards)
 
 
-def _of_csv(lines: Iterable[str], folder: str) -> Iterator[Source]:
+def _of_csv(lines: Iterable[str], folder: str, shards: bool) -> Iterator[Source]:
     reader = csv.DictReader(lines)
     column = _column(reader.fieldnames or (), COLUMNS)
     for row in reader:
-        yield _of_file(os.path.join(folder, row[column] or ""))
+        yield from _of_member(os.path.join(folder, row[column] or ""), shards)
+
+
+def _of_member(path: str, shards: bool) -> Iterator[Source]:
+    """What a list names: a picture or a shard; a list inside a list might go round."""
+    if path.lower().endswith(SHARDS):
+        yield from _of_name(path, shards)
+    else:
+        yield _of_file(path)
 
 
 def _column(names: Iterable[str], wanted: Iterable[str]) -> str:
@@ -194,9 +207,17 @@ def _column(names: Iterable[str], wanted: Iterable[str]) -> str:
     raise ValueError(f"no column is called {', '.join(wanted)}, there are {', '.join(known)}; rename the one of paths")
 
 
-def _of_tar(path: str) -> Iterator[Source]:
+def sources_of_shard(path: str, file: BinaryIO) -> Iterator[Source]:
+    """Yield the pictures of an open tar shard or Parquet file; what is damaged is the last, with an error."""
+    try:
+        yield from (_of_parquet if path.lower().endswith(".parquet") else _of_tar)(path, file)
+    except (OSError, ValueError, tarfile.TarError) as error:
+        yield Source(path, error=_about(path, error))
+
+
+def _of_tar(path: str, archive: BinaryIO) -> Iterator[Source]:
     """The pictures of a tar shard, read in one pass; nothing is unpacked to disk."""
-    with tarfile.open(path, "r|") as shard:
+    with tarfile.open(fileobj=archive, mode="r|") as shard:
         for member in shard:
             if not member.isfile() or os.path.splitext(member.name)[1].lower() not in SUFFIXES:
                 continue
@@ -205,10 +226,10 @@ def _of_tar(path: str) -> Iterator[Source]:
                 yield Source(f"{path}/{member.name}", file.read(), member.size, int(member.mtime * 10**9))
 
 
-def _of_parquet(path: str) -> Iterator[Source]:
+def _of_parquet(path: str, table: BinaryIO) -> Iterator[Source]:
     """The pictures of a Parquet file, one row group at a time: a column of bytes, or one of paths."""
     parquet = import_parquet()
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(table) as file:
         schema = file.schema_arrow
         binary = [name for name in schema.names if _is_binary(schema.field(name).type)]
         paths = [name for name in schema.names if str(schema.field(name).type) in ("string", "large_string")]

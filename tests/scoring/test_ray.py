@@ -1,7 +1,11 @@
 """The Ray engine, on a Ray that the test starts: the table of one process, although an actor dies on the way."""
 
+import csv
+import fcntl
 import os
 import signal
+import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +21,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    yield
-    ray.shutdown()
+    with (Path(tempfile.gettempdir()) / "lowlight_iqa-tests-ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one Ray at a time, however many processes run the tests
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +60,15 @@ def numbers(records):
         record.path: record.error or {name: result.score for name, result in record.results.items()}
         for record in records
     }
+
+
+def direct(pictures):
+    return [record.results["contrast"].score for record in lowlight_iqa.score(pictures, "contrast") if not record.error]
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return {row["path"]: row["error"] or float(row["contrast"]) for row in csv.DictReader(file)}
 
 
 def test_an_actor_that_dies_loses_nothing(cluster, pictures, tmp_path):
@@ -104,3 +119,47 @@ def test_datasets_of_bytes_are_scored(cluster, pictures):
     assert found.keys() == {Path(path).name for path in direct}
     assert all(found[Path(path).name] == value for path, value in direct.items() if isinstance(value, dict))
     assert "no picture" in found["bad.png"]
+
+
+def test_a_dataset_is_resumed_too(cluster, pictures, tmp_path):
+    from lowlight_iqa.scoring.ray import score
+
+    path = tmp_path / "scores.csv"
+    for expected in (11, 21):
+        dataset = ray.data.read_binary_files(
+            [str(pictures / f"{k:03}.png") for k in range(expected)], include_paths=True
+        )
+        score(dataset, ["contrast"], path, resume=True)
+        assert len(table(path)) == expected
+        assert path.read_text().count("\n") == expected + 1
+    assert table(path) == pytest.approx(
+        {str(pictures / f"{k:03}.png"): float(f"{value:.9g}") for k, value in enumerate(direct(pictures)[:21])}
+    )
+
+
+def test_shards_give_the_table_of_one_process_and_are_resumed(cluster, pictures, tmp_path):
+    from lowlight_iqa.scoring.ray import records, score
+
+    with tarfile.open(tmp_path / "0.tar", "w") as shard:
+        for k in range(70):
+            shard.add(pictures / f"{k:03}.png", f"{k:03}.png")
+        shard.add(pictures / "bad.png", "bad.png")
+    (tmp_path / "1.tar").write_bytes((tmp_path / "0.tar").read_bytes()[:20_000])
+    contents = [(pictures / f"{k:03}.png").read_bytes() for k in range(70, 90)]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table_of_bytes = pytest.importorskip("pyarrow").table({"path": [f"{k}" for k in range(20)], "bytes": contents})
+    parquet.write_table(table_of_bytes, tmp_path / "2.parquet")
+
+    shards = [str(tmp_path / "*.tar"), str(tmp_path / "2.parquet")]
+    expected = numbers(lowlight_iqa.score(shards, "contrast"))
+    assert numbers(records(shards, ["contrast"])) == expected
+    failed = sum(isinstance(value, str) for value in expected.values())
+    assert failed == 2
+
+    done = []
+    score(shards, ["contrast"], tmp_path / "scores.csv")
+    again = records(shards, ["contrast"], held=open_sink(tmp_path / "scores.csv", ["contrast"], resume=True).held)
+    assert len(list(again)) == failed
+    score(shards, ["contrast"], tmp_path / "scores.csv", resume=True, skipped=lambda: done.append(1))
+    assert len(done) == len(expected) - failed
+    assert table(tmp_path / "scores.csv").keys() == expected.keys()

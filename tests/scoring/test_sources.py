@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import sys
 import tarfile
 import time
@@ -60,6 +61,16 @@ def test_a_list_on_standard_input(folder, monkeypatch, capsys):
     ]
 
 
+def test_names_on_standard_input_may_be_any_bytes(folder, monkeypatch):
+    odd = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
+    (folder / "a.png").rename(odd)
+    given = io.TextIOWrapper(io.BytesIO(os.fsencode(f"{odd}\n{folder}/c.png\n")), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", given)
+    found = list(find_sources(["-"]))
+    assert [source.name for source in found] == [odd, f"{folder}/c.png"]
+    assert not any(source.error for source in found)
+
+
 def test_csv_with_a_column_of_paths(folder):
     table = folder / "table.csv"
     table.write_text("mos,Image\n3,c.png\n4,b/a.jpg\n")
@@ -78,6 +89,11 @@ def test_tar_shards_are_read_without_unpacking(folder, tmp_path_factory):
     assert [record.path for record in records] == [f"{shard}/a.png", f"{shard}/b/a.jpg"]
     (direct,) = lowlight_iqa.score(folder / "a.png", "exposure")
     assert records[0].results == direct.results
+    for name in ("list.txt", "list.csv"):
+        (shard.parent / name).write_text("path\n0000.tar\n" if name == "list.csv" else "0000.tar\n")
+    for given in ("*.tar", "**/*", "list.txt", "list.csv", "*.txt"):
+        assert names(shard.parent / given) == [record.path for record in records], given
+    assert [source.name for source in find_sources([str(shard.parent / "*.tar")], shards=False)] == [str(shard)]
     content = shard.read_bytes()
     shard.write_bytes(content[: len(content) // 3])
     last = list(lowlight_iqa.score(str(shard), "exposure"))[-1]

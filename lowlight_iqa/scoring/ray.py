@@ -11,7 +11,8 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,29 +100,33 @@ def records(
 
     skipped = skipped or (lambda: None)
     if isinstance(pictures, ray.data.Dataset):
-        datasets: Iterable[tuple[Any, Held | None]] = [(pictures, held)]
+        dataset, rows, unlisted = pictures, ROWS, True
     else:
         found = _list(as_inputs(pictures), held, skipped)
         yield from found.failed
-        datasets = _datasets(ray, found, held)
+        blocks = _blocks(found)
+        if not blocks:
+            return
+        # Blocks are made here: splitting a table is a task, which waits for ever if actors hold all processors.
+        dataset, rows, unlisted = ray.data.from_arrow(blocks), None, bool(found.shards)
 
-    for dataset, looked_for in datasets:
-        scored = dataset.map_batches(
-            Scorer,
-            fn_constructor_args=(list(metrics), weights, device, attributes, max(1, int(cpus)), batch, looked_for),
-            batch_size=ROWS,
-            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
-            num_cpus=cpus,
-            num_gpus=gpus or None,
-        )
-        try:
-            for row in scored.iter_rows():
-                if row["facts"]:
-                    yield _record(row)
-                else:
-                    skipped()
-        except ray.exceptions.RayError as error:
-            raise ValueError(f"the Ray job failed: {str(error).strip().splitlines()[-1]}") from error
+    looked_for = held if unlisted else None
+    scored = dataset.map_batches(
+        Scorer,
+        fn_constructor_args=(list(metrics), weights, device, attributes, max(1, int(cpus)), batch, looked_for),
+        batch_size=rows,
+        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+        num_cpus=cpus,
+        num_gpus=gpus or None,
+    )
+    try:
+        for row in scored.iter_rows():
+            if row["facts"]:
+                yield _record(row)
+            else:
+                skipped()
+    except ray.exceptions.RayError as error:
+        raise ValueError(f"the Ray job failed: {str(error).strip().splitlines()[-1]}") from error
 
 
 def import_ray(address: str | None = None) -> Any:
@@ -161,27 +166,46 @@ class Scorer:
         self.work = Work(make_metrics(metrics, weights, device), attributes=attributes, digest=True)
         self.workers, self.batch, self.held = workers, batch, held
 
-    def __call__(self, rows: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
-        """Score some rows: a column ``path`` and perhaps ``bytes``, ``size``, ``modified`` and ``error``.
+    def __call__(self, rows: dict[str, np.ndarray[Any, Any]]) -> Iterator[dict[str, list[Any]]]:
+        """Score rows: a column ``path``, of pictures or shards, and perhaps ``bytes``, ``size`` and ``modified``.
 
         The row of a picture that is left out has no facts.
         """
-        wanted: list[Source] = []
-        left_out: list[Source] = []
-        for cells in zip(*rows.values(), strict=True):
-            source = _source(dict(zip(rows, cells, strict=True)))
-            held = self.held is not None and self.held.holds(source)
-            (left_out if held else wanted).append(source)
+        left_out: list[Record] = []
+        found = run(self._sources(rows, left_out), self.work, workers=self.workers, batch=self.batch)
+        while chunk := [*islice(found, ROWS), *left_out]:
+            left_out.clear()
+            yield {
+                "path": [record.path for record in chunk],
+                "size": [record.size for record in chunk],
+                "modified": [record.modified for record in chunk],
+                "sha256": [record.digest for record in chunk],
+                "facts": [json.dumps(facts(record)) if record.results or record.error else "" for record in chunk],
+            }
 
-        found = list(run(wanted, self.work, workers=self.workers, batch=self.batch))
-        found += [Record(source.name) for source in left_out]
-        return {
-            "path": [record.path for record in found],
-            "size": [record.size for record in found],
-            "modified": [record.modified for record in found],
-            "sha256": [record.digest for record in found],
-            "facts": [json.dumps(facts(record)) if record.results or record.error else "" for record in found],
-        }
+    def _sources(self, rows: Mapping[str, Any], left_out: list[Record]) -> Iterator[Source]:
+        """Yield the pictures of rows that are to be scored, and note the others."""
+        for cells in zip(*rows.values(), strict=True):
+            row = dict(zip(rows, cells, strict=True))
+            for source in _sources_of_row(row):
+                if self.held is not None and self.held.holds(source):
+                    left_out.append(Record(source.name))
+                else:
+                    yield source
+
+
+def _sources_of_row(row: Mapping[str, Any]) -> Iterator[Source]:
+    """The picture of a row, or those of its shard."""
+    name = str(row["path"])
+    if isinstance(row.get("bytes"), bytes) or not name.lower().endswith(SHARDS):
+        yield _source(row)
+        return
+    try:
+        with _open(name) as file:
+            for source in sources_of_shard(name, file):
+                yield source if _is_text(source.name) else replace(source, name=ascii(source.name))
+    except (OSError, ValueError) as error:
+        yield Source(name, error=f"{name} cannot be read: {error}")
 
 
 def _source(row: Mapping[str, Any]) -> Source:
@@ -189,8 +213,6 @@ def _source(row: Mapping[str, Any]) -> Source:
     name = str(row["path"])
     size, modified = (int(row.get(key, -1)) for key in ("size", "modified"))
     content = row.get("bytes")
-    if row.get("error"):
-        return Source(name, error=str(row["error"]))
     if isinstance(content, bytes):
         return Source(name, content, len(content), modified)
     if "://" not in name:
@@ -245,40 +267,14 @@ def _list(pictures: Iterable[Input], held: Held | None, skipped: Callable[[], ob
     return found
 
 
-def _datasets(ray: Any, found: _Found, held: Held | None) -> Iterator[tuple[Any, Held | None]]:
-    """Yield what was found as datasets, each with what is left out of it when its pictures are known."""
+def _blocks(found: _Found) -> list[Any]:
+    """What actors are given at a time: tables of some files, or of one shard."""
     import pyarrow
 
-    count = len(found.files["path"])
-    if count:
-        yield ray.data.from_arrow(pyarrow.table(found.files)).repartition(min(BLOCKS, -(-count // ROWS))), None
-    if found.shards:
-        shards = ray.data.from_items([{"path": path} for path in found.shards], override_num_blocks=len(found.shards))
-        yield shards.map_batches(_pictures_of, batch_size=1), held
-
-
-def _pictures_of(shards: dict[str, np.ndarray[Any, Any]]) -> Iterator[Any]:
-    """Yield the pictures of shards as tables of one row."""
-    import pyarrow
-
-    text, number = pyarrow.string(), pyarrow.int64()
-    columns = {"path": text, "bytes": pyarrow.large_binary(), "size": number, "modified": number, "error": text}
-    schema = pyarrow.schema(list(columns.items()))
-    for path in map(str, shards["path"]):
-        for source in _sources_of(path):
-            name = source.name if _is_text(source.name) else ascii(source.name)
-            content = source.picture if isinstance(source.picture, bytes) else None
-            row = (name, content, source.size, source.modified, source.error)
-            yield pyarrow.table([[value] for value in row], schema=schema)
-
-
-def _sources_of(path: str) -> Iterator[Source]:
-    """Yield the pictures of a shard at a path or address."""
-    try:
-        with _open(path) as file:
-            yield from sources_of_shard(path, file)
-    except (OSError, ValueError) as error:
-        yield Source(path, error=f"{path} cannot be read: {error}")
+    table, count = pyarrow.table(found.files), len(found.files["path"])
+    rows = max(ROWS, -(-count // BLOCKS))
+    blocks = [table.slice(first, rows) for first in range(0, count, rows)]
+    return blocks + [pyarrow.table({"path": [path], "size": [-1], "modified": [-1]}) for path in found.shards]
 
 
 def _is_text(name: str) -> bool:

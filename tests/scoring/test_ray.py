@@ -23,7 +23,11 @@ pytestmark = pytest.mark.slow
 def cluster():
     with (Path(tempfile.gettempdir()) / "lowlight_iqa-tests-ray.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one Ray at a time, however many processes run the tests
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+        memory = 100 * 2**20
+        config = {"worker_niceness": 0}  # else its workers give way to every other test
+        ray.init(
+            num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=memory, _system_config=config
+        )
         yield
         ray.shutdown()
 

@@ -133,7 +133,7 @@ def _from_pil(image: Image) -> Tensor:
 
 def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
     """Run a decoder; every error becomes a ValueError or OSError with the picture's name."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     logging.getLogger("PIL").addHandler(_SILENT)  # without a handler, Pillow's messages would reach the terminal
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -146,9 +146,10 @@ def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
     except MemoryError as error:
         raise _too_large(name) from error
     except Exception as error:  # Pillow reports damage as SyntaxError, struct.error, KeyError, ...
+        unknown = isinstance(error, UnidentifiedImageError)  # which names the file object, address in memory and all
+        reason = "of no known format" if unknown else error or type(error).__name__
         raise OSError(
-            f"{name} is damaged, cut short or not a picture ({error or type(error).__name__}); "
-            "download it again or convert it to PNG"
+            f"{name} is damaged, cut short or not a picture ({reason}); download it again or convert it to PNG"
         ) from error
 
     try:

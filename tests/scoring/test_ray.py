@@ -122,7 +122,7 @@ def test_datasets_of_bytes_are_scored(cluster, pictures):
     direct = numbers(lowlight_iqa.score(pictures, "contrast"))
     assert found.keys() == {Path(path).name for path in direct}
     assert all(found[Path(path).name] == value for path, value in direct.items() if isinstance(value, dict))
-    assert "no picture" in found["bad.png"]
+    assert "not a picture" in found["bad.png"]
 
 
 def test_a_dataset_is_resumed_too(cluster, pictures, tmp_path):

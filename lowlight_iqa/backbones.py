@@ -9,16 +9,32 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-COMPACT = ("lite0", "lite1", "lite2")
+# EfficientNet-Lite0: kernel, stride, expansion, channels and blocks of each stage; factors of channels and blocks.
+STEM = 32
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+COMPACT = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2)}
+
+STRIP = 2**19  # bytes of a widened map that are computed at a time: half of what a core's second cache often holds
+LEAST_ROWS = 4  # of a strip: its edges are computed twice
 
 _torchvision_ops: torch.library.Library | None = None  # kept alive: its schemas disappear with it
 
@@ -62,7 +78,9 @@ def siglip_tower(name: str, device: str = "meta") -> nn.Module:
 
 
 class CompactTrunk(nn.Module):
-    """EfficientNet-Lite without its classifier; returns the feature maps of all seven stages.
+    """EfficientNet-Lite without its classifier; gives the maps of all seven stages.
+
+    Its blocks are our own, with timm's names of parameters: importing timm takes longer than scoring ten pictures.
 
     Args:
         name: "lite0", "lite1" or "lite2".
@@ -73,22 +91,30 @@ class CompactTrunk(nn.Module):
         if name not in COMPACT:
             raise ValueError(f"the compact trunks are 'lite0', 'lite1' and 'lite2', not {name!r}")
         self.name = name
-        net = import_timm().create_model(f"tf_efficientnet_{name}", pretrained=False, num_classes=0)
-        self.stem = nn.Sequential(net.conv_stem, net.bn1)
-        self.stages: nn.Sequential = net.blocks
+        wider, deeper = COMPACT[name]
+        self.stem = nn.Sequential(Convolution(3, STEM, 3, stride=2, relu6=True))
+        stages, widths = [], []
+        before = STEM
+        for index, (kernel, stride, expansion, width, count) in enumerate(STAGES):
+            after = _of_eights(width * wider)
+            if 0 < index < len(STAGES) - 1:
+                count = math.ceil(count * deeper)
+            blocks = [Block(before, after, kernel, stride, expansion)]
+            blocks += [Block(after, after, kernel, 1, expansion) for _ in range(count - 1)]
+            stages.append(nn.Sequential(*blocks))
+            widths.append(after)
+            before = after
+        self.stages = nn.Sequential(*stages)
+        self.widths = tuple(widths)
         self.eval()
-        _fold_batch_norms(self)
-        widths = [[m for m in stage.modules() if isinstance(m, nn.Conv2d)][-1].out_channels for stage in self.stages]
-        self.widths: tuple[int, ...] = tuple(widths)
 
     def forward(self, x: Tensor, frozen: int = 0, half: bool = False) -> list[Tensor]:
-        """Return the feature maps of pictures; the options are for training.
+        """Stage maps of pictures; the options are for training alone.
 
         Args:
             x: (N, 3, H, W), RGB in [0, 1].
-            frozen: number of leading stages computed without gradient, in bfloat16.
-            half: compute the others in bfloat16 too, except the depthwise convolutions: on a CPU this takes two thirds
-                of the time.
+            frozen: so many leading stages are computed without gradient, in bfloat16.
+            half: compute the others in bfloat16 too, but for the depthwise convolutions: two thirds of a CPU's time.
 
         Returns:
             Seven maps (N, C, h, w), strides 2, 4, 8, 16, 16, 32, 32.
@@ -96,6 +122,11 @@ class CompactTrunk(nn.Module):
         dtype = next(self.parameters()).dtype
         x = (x * 2 - 1).contiguous(memory_format=torch.channels_last)
         maps = []
+        if not frozen and not half and self._maps_suffice(x):
+            if len(x) == 1:
+                return self._in_strips(x)
+            return [torch.cat(each) for each in zip(*map(self._in_strips, x.split(1)), strict=True)]
+
         for index, stage in enumerate((self.stem, *self.stages)):
             fixed = max(index, 1) <= frozen
             grad = torch.is_grad_enabled() and not fixed
@@ -104,51 +135,163 @@ class CompactTrunk(nn.Module):
             maps.append(x)
         return maps[1:]
 
+    def _in_strips(self, x: Tensor) -> list[Tensor]:
+        """The stage maps of one picture."""
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            for block in stage.children():
+                x = cast(Block, block).in_strips(x)
+            maps.append(x)
+        return maps
 
-class Same(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding, which the trunk was trained with, unless it has its own.
+    def _maps_suffice(self, x: Tensor) -> bool:
+        """Whether these pictures are on a CPU and only their maps are wanted: no gradient, no graph of the work."""
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() or type(x) is not Tensor:
+            return False
+        tensors = [x, *self.parameters()]
+        wanted = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
+        transformed = torch._C._functorch.peek_interpreter_stack() is not None or unpack_dual(x).tangent is not None
+        return (
+            x.device.type == "cpu"
+            and {each.dtype for each in tensors} <= {x.dtype} & {torch.float32, torch.float64}
+            and not (wanted or transformed or torch.is_autocast_enabled("cpu"))
+        )
 
-    The padding is computed from sizes in whole numbers, so that an exporter can trace any size.
+
+def _of_eights(width: float) -> int:
+    """The multiple of 8 that is nearest to a width, or the next if that is less than nine tenths of it."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * width else rounded + 8
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that pads as TensorFlow's "SAME" does, which the trunk was trained with, and its ReLU6.
+
+    A depthwise one stays in float32 under autocast: on CPUs its backward pass in bfloat16 is far slower.
     """
 
-    @classmethod
-    def of(cls, conv: nn.Conv2d) -> nn.Conv2d:
-        """Make a convolution a ``Depthwise`` if it has groups, or a ``Same`` if it is strided without padding."""
-        if conv.groups > 1:
-            conv.__class__ = Depthwise
-        elif conv.padding == (0, 0) and conv.stride != (1, 1):
-            conv.__class__ = Same
-        return conv
+    bias: Tensor
+
+    def __init__(
+        self, before: int, after: int, kernel: int, *, stride: int = 1, groups: int = 1, relu6: bool = False
+    ) -> None:
+        lateral = kernel // 2 if stride == 1 else 0
+        super().__init__(before, after, kernel, stride, padding=lateral, groups=groups)
+        self.lateral, self.relu6 = lateral, relu6
+
+    def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Zeros that are missing around a map (left, right, top, bottom).
+
+        The sizes are whole numbers throughout, so that an exporter can follow any size.
+        """
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        down, across = ((-(-side // stride) - 1) * stride + kernel - side for side in (height, width))
+        return across // 2, across - across // 2, down // 2, down - down // 2
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
-        if self.padding == (0, 0):
-            down, across = (
-                (-(-n // s) - 1) * s + k - n
-                for n, s, k in zip(input.shape[2:], self.stride, self.kernel_size, strict=True)
-            )
-            input = F.pad(input, (across // 2, across - across // 2, down // 2, down - down // 2))
-        return super().forward(input)
+        if self.stride != (1, 1):
+            input = F.pad(input, self.margins(*input.shape[2:]))
+        if self.groups == 1:
+            out = super().forward(input)
+        else:
+            with torch.autocast(input.device.type, enabled=False):
+                out = super().forward(input.to(self.weight.dtype))
+        return F.relu6(out, inplace=True) if self.relu6 else out
+
+    def within(self, x: Tensor) -> Tensor:
+        """Convolve (N, C, H, W) whose rows have their margins already, and whose columns have if it is strided."""
+        out = F.conv2d(x, self.weight, self.bias, self.stride, (0, self.lateral), 1, self.groups)
+        return out.clamp_(0, 6) if self.relu6 else out
+
+    def into(self, out: Tensor, x: Tensor) -> None:
+        """Write the pointwise convolution of (H, W, C) into (H, W, C')."""
+        torch.addmm(self.bias, x.flatten(0, 1), self.weight.flatten(1).T, out=out.flatten(0, 1))
+        if self.relu6:
+            out.clamp_(0, 6)
 
 
-class Depthwise(Same):
-    """A depthwise convolution that ignores autocast: on CPUs its backward pass in bfloat16 is far slower."""
+class Block(nn.Module):
+    """An inverted residual: widen, convolve depthwise, narrow; its input is added where the shapes are the same."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (N, C, H, W)."""
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.to(self.weight.dtype))
+    def __init__(self, before: int, after: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = expansion * before
+        self.shortcut = stride == 1 and before == after
+        depthwise = Convolution(width, width, kernel, stride=stride, groups=width, relu6=True)
+        if expansion == 1:
+            self.conv_dw = depthwise
+            self.conv_pw = Convolution(width, after, 1)
+        else:
+            self.conv_pw = Convolution(before, width, 1, relu6=True)
+            self.conv_dw = depthwise
+            self.conv_pwl = Convolution(width, after, 1)
+
+    def layers(self) -> tuple[Convolution | None, Convolution, Convolution]:
+        """The three convolutions; the first block does not widen."""
+        if hasattr(self, "conv_pwl"):
+            return self.conv_pw, self.conv_dw, self.conv_pwl
+        return None, self.conv_dw, self.conv_pw
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', H / stride, W / stride)."""
+        widen, depthwise, narrow = self.layers()
+        y: Tensor = narrow(depthwise(x if widen is None else widen(x)))
+        return y + x if self.shortcut else y
+
+    def in_strips(self, x: Tensor) -> Tensor:
+        """As ``forward``, for one picture (1, C, H, W) and no gradient, in strips of rows that stay in the cache.
+
+        Pointwise convolutions are matrix products into memory that is there already.
+        """
+        widen, depthwise, narrow = self.layers()
+        if widen is None:
+            return self.forward(x)
+        stride, kernel = depthwise.stride[0], depthwise.kernel_size[0]
+        height, width = x.shape[2:]
+        outputs = -(-height // stride)
+        left, right, above, _ = depthwise.margins(height, width)
+        source = x.permute(0, 2, 3, 1)[0]  # (H, W, C)
+        if stride == 1:
+            left = right = 0  # the convolution pads the columns itself
+        else:
+            source = F.pad(source, (0, 0, left, right))
+
+        rows = min(outputs, max(1, STRIP // (4 * depthwise.in_channels * source.shape[1] * stride)))
+        wide = source.new_empty((rows - 1) * stride + kernel, source.shape[1], depthwise.in_channels)
+        wide[:above] = 0
+        out = source.new_empty(outputs, -(-width // stride), narrow.out_channels)
+        done, filled = 0, above  # rows of the source, and of ``wide``
+        for first in range(0, outputs, rows):
+            count = min(rows, outputs - first)
+            needed = (count - 1) * stride + kernel
+            end = min(height, first * stride + needed - above)
+            strip = wide[filled : filled + end - done]
+            if end > done:
+                widen.into(strip, source[done:end])
+            if left or right:
+                strip[:, :left] = 0
+                strip[:, strip.shape[1] - right :] = 0
+            wide[filled + end - done : needed] = 0  # below the map
+
+            y = depthwise.within(wide[None, :needed].permute(0, 3, 1, 2))
+            narrow.into(out[first : first + count], y.permute(0, 2, 3, 1)[0])
+            done, filled = end, kernel - stride
+            if first + count < outputs:
+                wide[:filled] = wide[needed - filled : needed].clone()
+        return (out.add_(source) if self.shortcut else out)[None].permute(0, 3, 1, 2)
 
 
 def _fold_batch_norms(root: nn.Module) -> None:
-    """Replace each pair (convolution, batch norm with activation) by (convolution with bias, activation), in place."""
+    """Replace each (convolution, batch norm with activation) of timm by (convolution with bias, activation)."""
     for parent in list(root.modules()):
         conv_name = ""
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv2d):
                 conv_name = name
             elif isinstance(child, nn.BatchNorm2d):
-                setattr(parent, conv_name, Same.of(fuse_conv_bn_eval(getattr(parent, conv_name), child)))
+                setattr(parent, conv_name, fuse_conv_bn_eval(getattr(parent, conv_name), child))
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
 
 

@@ -33,6 +33,19 @@ FROM_PYIQA = {
     "crop_border": "crop the tensor before",
 }
 
+# Names of pyiqa's metrics that are none here, and what is nearest.
+FULL_REFERENCE = "a full-reference figure: lowlight-iqa compare --reference computes PSNR, SSIM and CIEDE2000"
+ONLY_PYIQA = {
+    "niqe_matlab": "MATLAB's parameters are not at hand; niqe has those of the authors' release",
+    "brisque_matlab": "MATLAB's parameters are not at hand; brisque has those of the authors' release",
+    **dict.fromkeys(("psnr", "psnry", "ssim", "ssimc", "ms_ssim", "lpips", "dists", "ciede"), FULL_REFERENCE),
+    **dict.fromkeys(
+        ("musiq", "maniqa", "clipiqa", "clipiqa+", "hyperiqa", "dbcnn", "topiq_nr", "liqe", "arniqa", "qalign", "nima"),
+        "the learned metrics here are leiq, iaca and bmqa",
+    ),
+    **dict.fromkeys(("ilniqe", "nrqm", "pi"), "the hand-crafted ones here are niqe, brisque and piqe"),
+}
+
 _entries: dict[str, tuple[type[Metric], Card]] = {}
 
 M = TypeVar("M", bound="type[Metric]")
@@ -144,6 +157,8 @@ def _entry(name: str) -> tuple[type[Metric], Card]:
     table = _table()
     if name in table:
         return table[name]
+    if name.lower() in ONLY_PYIQA:
+        raise ValueError(f"{name!r} is pyiqa's: {ONLY_PYIQA[name.lower()]}; see docs/from-pyiqa.md")
     near = difflib.get_close_matches(name.lower(), table, n=3, cutoff=0.5)
     advice = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(sorted(table))}"
     raise ValueError(f"no metric is called {name!r}; {advice}")

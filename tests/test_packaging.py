@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from lowlight_iqa.weights.files import BUNDLED
+
 
 @pytest.fixture(scope="module")
 def files():
@@ -27,6 +29,18 @@ def test_nothing_but_the_package_at_top_level(files):
 def test_types_weights_and_license_are_there(files):
     names = {file.name for file in files}
     assert {"py.typed", "leiq.safetensors", "LICENSE"} <= names
+
+
+def test_the_metadata_name_the_license_of_the_code_and_that_of_the_weights(files):
+    metadata = importlib.metadata.metadata("lowlight_iqa")
+    assert metadata["License-Expression"] == "Apache-2.0 AND LicenseRef-lowlight-iqa-weights"
+    named = set(metadata.get_all("License-File"))
+    assert {"LICENSE", "LICENSES/LicenseRef-lowlight-iqa-weights.txt"} <= named
+    notices = {f"lowlight_iqa/weights/bundled/{file.name}" for file in BUNDLED.glob("NOTICE.*")}
+    assert notices
+    assert notices <= named
+    held = {str(file) for file in files}
+    assert all(any(file.endswith(f"dist-info/licenses/{name}") for file in held) for name in named)
 
 
 def test_the_only_script_is_the_command(files):

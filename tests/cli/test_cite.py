@@ -35,7 +35,15 @@ def test_card_shows_both_licenses(capsys):
     assert "research use" in out
 
 
-def test_the_citation_file_has_this_version():
+def test_the_commercial_filter_follows_the_cards():
+    may = lowlight_iqa.list_metrics(commercial=True)
+    assert {"niqe", "piqe", "exposure"} <= set(may)
+    assert not {"leiq", "iaca", "bmqa", "brisque-dark"} & set(may)
+    assert all(lowlight_iqa.registry.get_card(name).commercial for name in may)
+
+
+def test_the_citation_file_has_this_version_and_an_author():
     text = (ROOT / "CITATION.cff").read_text()
+    assert "authors:\n  - name: The lowlight_iqa contributors\n" in text
     assert f"version: {lowlight_iqa.__version__}\n" in text
     assert text.startswith("cff-version: 1.2.0\n")

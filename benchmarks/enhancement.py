@@ -31,9 +31,11 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 from train_enhancer import Settings, enhance, fidelity, files, quality, read_pictures, train  # noqa: E402
 
-TRAINED = ("iaca", "leiq", "niqe", "brisque")
-PARTNER = {"iaca": "brisque", "leiq": "brisque", "niqe": "leiq", "brisque": "leiq"}  # mixed with, as a guard
-WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # to choose from, in units of examples/train_enhancer.py's balance
+TRAINED = ("niqe", "brisque", "iaca", "leiq", "leiq-robust")
+PARTNER = {"iaca": "niqe", "leiq": "niqe", "leiq-robust": "niqe", "niqe": "leiq"}  # mixed with, as a guard
+GUARDED = ("niqe", "iaca", "leiq")
+WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # to choose from
+FIDELITY = 10.0
 RAISE = 10.0
 SEEDS = (0, 1, 2)
 HELD_OUT = 4  # every fourth training pair in the order of file names, six of 22, for choosing
@@ -88,7 +90,9 @@ class Proof:
     def key(self, run: Run) -> str:
         """What the figures of a run depend on."""
         settings = asdict(replace(self.settings, random_crops=run.random_crops, seed=run.seed))
-        return json.dumps({**settings, **asdict(run), "pictures": len(self.training)}, sort_keys=True)
+        facts = {**settings, **asdict(run), "pictures": len(self.training)}
+        facts["metrics"] = {name: self.metrics[name].card.sha256[:8] for name, _ in run.terms if name in self.metrics}
+        return json.dumps(facts, sort_keys=True)
 
     def make(self, run: Run) -> None:
         """Train, measure and note the figures, unless they are known."""
@@ -149,10 +153,10 @@ class Proof:
     def guarded_runs(self) -> list[Run]:
         """The guards alone, then each metric at ten times its weight with one guard."""
         weights = {name: weight for name, (weight, _) in self.chosen().items()}
-        runs = [Run((("fidelity", RAISE),)), Run(random_crops=True)]
-        for name, weight in weights.items():
+        runs = [Run((("fidelity", FIDELITY),)), Run(random_crops=True)]
+        for name, weight in ((name, weight) for name, weight in weights.items() if name in GUARDED):
             raised = (name, RAISE * weight)
-            runs += [Run((raised, ("fidelity", RAISE))), Run((raised,), random_crops=True)]
+            runs += [Run((raised, ("fidelity", FIDELITY))), Run((raised,), random_crops=True)]
             if PARTNER[name] in weights:
                 other = PARTNER[name], RAISE / 2 * weights[PARTNER[name]]
                 runs.append(Run(tuple(sorted([(name, RAISE / 2 * weight), other]))))
@@ -297,6 +301,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--size", type=int, default=Settings().size)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after that long; 0: tables")
+    parser.add_argument("--only", nargs="+", metavar="METRIC", help="make runs of these metrics alone in this sitting")
     parser.add_argument("--device", default="cpu", help="auto is not offered: a table comes from one kind of device")
     parser.add_argument("--quick", action="store_true", help="smoke test: two steps, two pictures; writes nothing")
     args = parser.parse_args()
@@ -312,11 +317,13 @@ def main() -> None:
         phases = (
             (proof.to_choose, one),
             (proof.main_runs, SEEDS),
-            (proof.raised_runs, one),
-            (proof.guarded_runs, one),
+            (proof.raised_runs, SEEDS),
+            (proof.guarded_runs, SEEDS),
         )
         for phase, seeds in phases:
             for run in phase():
+                if args.only and not {name for name, _ in run.terms} <= {"fidelity", *args.only}:
+                    continue
                 for seed in one if args.quick else seeds:
                     if time.monotonic() < end:
                         proof.make(replace(run, seed=seed))

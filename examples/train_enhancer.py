@@ -7,10 +7,9 @@
 
 Writes enhancer.safetensors, before_after.png and losses.csv. The same command runs on a GPU where there is one.
 
-The loss is priors + sum of weight * scale * metric.loss(enhanced), and with --reference weight * scale * (mean absolute
-difference to the reference): quality toward the best score and fidelity, as in IACA (arXiv 2302.11464). The scale
-makes metrics comparable whose scores run over very different ranges: at weight 1, the gradient of the term is as
-large as that of the priors (see ``balance``).
+The loss is priors + sum of weight * metric.loss(enhanced), and with --reference weight * (mean absolute difference to
+the reference): quality toward the best score and fidelity, as in IACA (arXiv 2302.11464). Every metric's loss is 0 at
+the good and 1 at the bad end of the scores that real pictures get, so that weights are comparable.
 
 References:
     Zero-DCE: Guo et al., Zero-Reference Deep Curve Estimation for Low-Light Image Enhancement, CVPR 2020.
@@ -21,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +35,6 @@ from lowlight_iqa import Metric, create_metric, list_metrics, read_image
 from lowlight_iqa.images import SUFFIXES
 
 ITERATIONS, WIDTH, REDUCTION = 8, 32, 4
-LEVELS = (0.0, 0.2, 0.4)  # constant curves at which terms are balanced: no, mild and strong enhancement
 
 # Weights of the paper's code. The paper gives 20 for smoothness and 0.5 for color, relative to exposure; its formulas
 # are sums, the code's are means, and its authors ask to follow the code (github.com/Li-Chongyi/Zero-DCE/issues/19).
@@ -109,7 +106,7 @@ def weighted(parts: Mapping[str, Tensor]) -> Tensor:
 
 
 def quality(metric: Metric) -> Term:
-    """A metric as a term: 0 at its best score."""
+    """Return a metric as a term: 0 at the good end of the scores of real pictures, 1 at the bad end."""
     if metric.card.needs_reference:  # such as loe, which compares with the dark picture
         return lambda enhanced, dark, reference: metric.loss(enhanced, dark)
     return lambda enhanced, dark, reference: metric.loss(enhanced)
@@ -120,35 +117,6 @@ def fidelity(enhanced: Tensor, dark: Tensor, reference: Tensor | None) -> Tensor
     if reference is None:
         raise ValueError("fidelity needs a reference picture for every dark one; give a folder of references")
     return (enhanced - reference).abs().mean()
-
-
-def balance(terms: Mapping[str, Term], dark: Tensor, reference: Tensor | None) -> dict[str, float]:
-    """For each term the factor that makes its gradient as large as that of the priors.
-
-    Norms of the gradients with respect to the curves, at ``LEVELS`` of enhancement that are the same everywhere; the
-    median of the levels, as a metric can be far steeper on a dark picture than on any other. No part depends on
-    the network or its seed.
-
-    Raises:
-        ValueError: a term has no gradient.
-    """
-    ratios: dict[str, list[float]] = {name: [] for name in terms}
-    shape = (len(dark), 3 * ITERATIONS, dark.shape[2] // REDUCTION, dark.shape[3] // REDUCTION)
-    for level in LEVELS:
-        curves = torch.full(shape, level, device=dark.device).requires_grad_()
-
-        def steepness(loss: Tensor, curves: Tensor = curves) -> float:
-            return float(torch.autograd.grad(loss, curves)[0].norm())
-
-        own = steepness(weighted(priors(apply_curves(dark, curves), dark, curves)))
-        for name, term in terms.items():
-            steep = steepness(term(apply_curves(dark, curves), dark, reference))
-            ratios[name].append(own / steep if steep else float("inf"))
-    factors = {name: statistics.median(values) for name, values in ratios.items()}
-    flat = [name for name, factor in factors.items() if factor == float("inf")]
-    if flat:
-        raise ValueError(f"{' and '.join(flat)} has no gradient on these pictures and cannot be a loss for them")
-    return factors
 
 
 @dataclass(frozen=True)
@@ -214,9 +182,6 @@ def train(
     def parts_of(batch: Tensor) -> tuple[Tensor, Tensor | None]:
         return batch[:, :3], batch[:, 3:] if batch.shape[1] == 6 else None
 
-    some = pictures[:: -(-len(pictures) // 8)]  # at most eight of them
-    middle = torch.stack([square(picture, settings.size) for picture in some]).to(device)
-    factors = balance({name: term for name, (term, _) in terms.items()}, *parts_of(middle))
     history = []
     for _ in (bar := tqdm(range(settings.steps), disable=None)):
         dark, reference = parts_of(batch_of(pictures, settings, draw).to(device))
@@ -226,7 +191,7 @@ def train(
         loss, row = weighted(prior), {name: PRIORS[name] * value.item() for name, value in prior.items()}
         for name, (term, weight) in terms.items():
             value = term(enhanced, dark, reference)
-            loss = loss + weight * factors[name] * value
+            loss = loss + weight * value
             row[name] = value.item()
         optimizer.zero_grad()
         loss.backward()
@@ -290,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path, required=True, help="folder of dark pictures")
     parser.add_argument("--reference", type=Path, help="folder of references with the same file names: fidelity")
-    parser.add_argument("--fidelity-weight", type=float, default=1.0)
+    parser.add_argument("--fidelity-weight", type=float, default=10.0)
     parser.add_argument("--metric", action="append", default=[], choices=list_metrics(), help="may be repeated")
     parser.add_argument("--metric-weight", action="append", default=[], type=float, help="one for each; default 1")
     parser.add_argument("--random-crops", action="store_true", help="random crops and scales, against gaming")

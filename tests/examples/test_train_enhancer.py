@@ -113,35 +113,11 @@ def test_a_metric_has_a_gradient_in_the_network(example, pairs, name):
     assert any(g.abs().max() > 0 for g in gradients)
 
 
-def test_balanced_terms_are_as_steep_as_the_priors(example, pairs):
-    batch = torch.stack(pairs)
-    dark, reference = batch[:, :3], batch[:, 3:]
-    metric = create_metric("leiq")
-    terms = {
-        "fidelity": example.fidelity,
-        "leiq": example.quality(metric),
-        "tenth": lambda e, d, r: metric.loss(e) / 10,
-    }
-    factors = example.balance(terms, dark, reference)
-    assert factors["tenth"] == pytest.approx(10 * factors["leiq"], rel=1e-3)
-    found = []
-    for level in example.LEVELS:
-        curves = torch.full((2, 24, 40, 48), level, requires_grad=True)
-        enhanced = example.apply_curves(dark, curves)
-        prior = example.weighted(example.priors(enhanced, dark, curves))
-        losses = prior, factors["fidelity"] * example.fidelity(enhanced, dark, reference)
-        own, other = (torch.autograd.grad(loss, curves, retain_graph=True)[0].norm() for loss in losses)
-        found.append((other / own).item())
-    assert sorted(found)[1] == pytest.approx(1, rel=1e-4)
-    with pytest.raises(ValueError, match="constant has no gradient"):
-        example.balance({"constant": lambda e, d, r: 0 * e.sum()}, dark, reference)
-
-
 def test_a_metric_moves_the_network(example, pairs):
     settings = example.Settings(steps=12, batch=2, size=128)
     dark, metric = [pair[:3] for pair in pairs], create_metric("leiq")
     scores = []
-    for weight in (0.0, 30.0):
+    for weight in (0.0, 1.0):
         network, _ = example.train(dark, {"leiq": (example.quality(metric), weight)}, settings, CPU)
         scores.append(metric(torch.stack([example.enhance(network, picture) for picture in dark])).mean().item())
     assert scores[1] > scores[0]

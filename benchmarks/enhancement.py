@@ -34,7 +34,7 @@ from train_enhancer import Settings, enhance, fidelity, files, quality, read_pic
 TRAINED = ("niqe", "brisque", "iaca", "leiq", "leiq-robust")
 PARTNER = {"iaca": "niqe", "leiq": "niqe", "leiq-robust": "niqe", "niqe": "leiq"}  # mixed with, as a guard
 GUARDED = ("niqe", "iaca", "leiq")
-WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # to choose from
+WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # to choose from
 FIDELITY = 10.0
 RAISE = 10.0
 SEEDS = (0, 1, 2)

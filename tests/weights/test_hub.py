@@ -548,9 +548,9 @@ def test_the_model_cards_of_the_trained_metrics():
     assert (data.base_model, data.datasets) == ("timm/tf_efficientnet_lite2.in1k", ["BIQ2021", "LOL"])
     assert (data.license, data.license_name) == ("other", "research-use")
     assert results(card) == {
-        ("spearmanr", "BIQ2021 test split, 2000 pictures"): 0.868,
-        ("pearsonr", "BIQ2021 test split, 2000 pictures"): 0.882,
-        ("spearmanr", "BIQ2021 test split, 409 dark pictures (mean luma < 70)"): 0.909,
+        ("spearmanr", "BIQ2021 test split, 2000 pictures"): 0.863,
+        ("pearsonr", "BIQ2021 test split, 2000 pictures"): 0.878,
+        ("spearmanr", "BIQ2021 test split, 409 dark pictures (mean luma < 70)"): 0.904,
     }
     assert list(results(get_card(METRIC)).values()) == [0.735, 0.776]
 

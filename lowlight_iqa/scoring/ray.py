@@ -306,7 +306,7 @@ def _listed(pictures: Iterable[Input]) -> Iterator[Source]:
             continue
         scheme = address.split("://", 1)[0]
         for info in sorted(found, key=lambda info: info.path):
-            if info.type == FileType.File and Path(info.path).suffix.lower() in {*SUFFIXES, *SHARDS}:
+            if info.type == FileType.File and info.path.lower().endswith((*SUFFIXES, *SHARDS)):
                 name = f"{scheme}://{info.path}"
                 yield Source(name, name, info.size, info.mtime_ns or -1)
 

@@ -12,6 +12,7 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, Union
 
@@ -19,7 +20,7 @@ from ..images import SUFFIXES, Picture
 
 Input: TypeAlias = Union[Picture, "Source"]
 
-SHARDS = (".tar", ".parquet")  # files that hold pictures
+SHARDS = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that hold pictures
 LISTS = (".txt", ".csv", *SHARDS)  # or name them
 COLUMNS = ("path", "image", "file", "filename", "picture", "url")  # that may name the picture of a row
 BYTES_COLUMNS = ("bytes", "image", "jpg", "png")  # that may hold it
@@ -125,7 +126,9 @@ def _of_folder(path: str) -> Iterator[Source]:
         empty = False
         yield source
     if empty:
-        yield Source(path, error=f"{path} holds no pictures ({' '.join(sorted(SUFFIXES))})")
+        kinds = " ".join(sorted(SUFFIXES))
+        shards = os.path.join(path, "*.tar")
+        yield Source(path, error=f"{path} holds no pictures ({kinds}); name shards and lists themselves, as {shards}")
 
 
 def _walk(folder: str) -> Iterator[Source]:
@@ -153,22 +156,21 @@ def _of_glob(pattern: str, shards: bool) -> Iterator[Source]:
         if os.path.isdir(path):
             if "**" not in pattern:  # which has found the files of folders already
                 yield from _of_folder(path)
-        elif "**" not in pattern or os.path.splitext(path)[1].lower() in {*SUFFIXES, *SHARDS}:
+        elif "**" not in pattern or path.lower().endswith((*SUFFIXES, *SHARDS)):
             yield from _of_name(path, shards)
 
 
 def _of_name(path: str, shards: bool) -> Iterator[Source]:
     """A picture, or what a list or shard of that name holds."""
-    found = _of_file(path)
-    kind = os.path.splitext(path)[1].lower()
-    if found.error or kind not in LISTS or (kind in SHARDS and not shards):
+    found, name = _of_file(path), path.lower()
+    if found.error or not name.endswith(LISTS) or (name.endswith(SHARDS) and not shards):
         yield found
-    elif kind in SHARDS:
+    elif name.endswith(SHARDS):
         with open(path, "rb") as shard:
             yield from sources_of_shard(path, shard)
     else:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            yield from (_of_csv if kind == ".csv" else _of_lines)(file, os.path.dirname(path), shards)
+            yield from (_of_csv if name.endswith(".csv") else _of_lines)(file, os.path.dirname(path), shards)
 
 
 def _of_lines(lines: Iterable[str], folder: str, shards: bool) -> Iterator[Source]:
@@ -180,7 +182,9 @@ def _of_lines(lines: Iterable[str], folder: str, shards: bool) -> Iterator[Sourc
 
 
 def _of_csv(lines: Iterable[str], folder: str, shards: bool) -> Iterator[Source]:
-    reader = csv.DictReader(lines)
+    header = next(iter(lines), "")
+    separator = max(",;\t", key=header.count)
+    reader = csv.DictReader(chain([header], lines), delimiter=separator)
     column = _column(reader.fieldnames or (), COLUMNS)
     for row in reader:
         yield from _of_member(os.path.join(folder, row[column] or ""), shards)
@@ -217,7 +221,7 @@ def sources_of_shard(path: str, file: BinaryIO) -> Iterator[Source]:
 
 def _of_tar(path: str, archive: BinaryIO) -> Iterator[Source]:
     """The pictures of a tar shard, read in one pass; nothing is unpacked to disk."""
-    with tarfile.open(fileobj=archive, mode="r|") as shard:
+    with tarfile.open(fileobj=archive, mode="r|*") as shard:
         for member in shard:
             if not member.isfile() or os.path.splitext(member.name)[1].lower() not in SUFFIXES:
                 continue

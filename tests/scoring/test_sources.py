@@ -75,6 +75,9 @@ def test_csv_with_a_column_of_paths(folder):
     table = folder / "table.csv"
     table.write_text("mos,Image\n3,c.png\n4,b/a.jpg\n")
     assert names(table) == [str(folder / "c.png"), str(folder / "b/a.jpg")]
+    for separator in (";", "\t"):
+        table.write_text(f"mos{separator}Image\n3,5{separator}c.png\n4,2{separator}b/a.jpg\n")
+        assert names(table) == [str(folder / "c.png"), str(folder / "b/a.jpg")]
     table.write_text("mos,what\n3,c.png\n")
     (source,) = find_sources([table])
     assert "no column is called path, image" in source.error
@@ -94,6 +97,11 @@ def test_tar_shards_are_read_without_unpacking(folder, tmp_path_factory):
     for given in ("*.tar", "**/*", "list.txt", "list.csv", "*.txt"):
         assert names(shard.parent / given) == [record.path for record in records], given
     assert [source.name for source in find_sources([str(shard.parent / "*.tar")], shards=False)] == [str(shard)]
+    with tarfile.open(shard.parent / "0000.tar.gz", "w:gz") as archive:
+        archive.add(folder / "a.png", "a.png")
+    assert names(shard.parent / "*.gz") == [f"{shard}.gz/a.png"]
+    (empty,) = find_sources([shard.parent])
+    assert str(shard.parent / "*.tar") in empty.error
     content = shard.read_bytes()
     shard.write_bytes(content[: len(content) // 3])
     last = list(lowlight_iqa.score(str(shard), "exposure"))[-1]

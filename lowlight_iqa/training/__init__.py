@@ -1,1 +1,1 @@
-"""Training recipes; nothing else of the package imports from here but the command line."""
+"""Training recipes; only the command line imports from here."""

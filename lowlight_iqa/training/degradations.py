@@ -1,7 +1,7 @@
-"""The low-light-and-enhancement degradation model and the six attribute targets that are known from it.
+"""The degradation model of low light and enhancement, and the six attribute targets that it determines.
 
-No human ratings of the attributes are at hand, so a clean picture is taken through a camera in the dark and an
-enhancer, and each attribute's target says how far the result departs from the clean picture in that respect. The
+No human ratings of the attributes are available, so a camera in the dark and an enhancer are simulated on a clean
+picture, and each attribute's target measures the departure of the result from the clean picture in that respect. The
 formulas, their sources and the constants are explained in docs/attributes.md; this file is their definition.
 
 Pictures are (3, H, W) sRGB in [0, 1], float32.
@@ -15,27 +15,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ..attributes import ATTRIBUTES
 
-# The departure at which an attribute is 3, the middle of its 1..5 scale; about the median over random mixtures.
+# The departure at which an attribute is 3, the middle of its scale of 1..5; about the median over random mixtures.
 HALF = {"light": 0.15, "color": 0.12, "noise": 0.035, "exposure": 0.15, "nature": 0.40, "content_recovery": 0.35}
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """One walk through camera and enhancer; the defaults leave the picture as it is."""
+    """Parameters of camera and enhancer; the defaults do not change the picture."""
 
     exposure: float = 0.0  # stops, in linear light; clipped at white
     noise: float = 0.0  # 0 (none) to 1: shot variance 0.04 n^2 per unit of light, read deviation 0.02 n
-    gain: float = 0.0  # stops given back by the enhancer, after the 8-bit capture
+    gain: float = 0.0  # stops restored by the enhancer, after the 8-bit capture
     gamma: float = 1.0  # exponent of the tone curve on code values; below 1 lifts the shadows
-    halo: float = 0.0  # 0 to 1: share of the blurred log luminance that local tone mapping takes out
+    halo: float = 0.0  # 0 to 1: share of the blurred log luminance that local tone mapping removes
     smooth: float = 0.0  # 0 to 1: edge-preserving over-smoothing by a guided filter
     saturation: float = 1.0  # 0 is gray
     cast: tuple[float, float] = (0.0, 0.0)  # stops on red and on blue
-    jpeg: int = 0  # quality; 0 is none
+    jpeg: int = 0  # quality; 0: no compression
 
 
 # One degradation at a time, worse from left to right, all from the clean picture.
@@ -52,7 +53,7 @@ RAMPS: dict[str, tuple[Degradation, ...]] = {
     "cold": tuple(Degradation(cast=(-c, c)) for c in (0.2, 0.4, 0.65, 0.95, 1.3)),
     "green": tuple(Degradation(cast=(-c, -c)) for c in (0.2, 0.4, 0.65, 0.95, 1.3)),
     "jpeg": tuple(Degradation(jpeg=q) for q in (60, 35, 20, 12, 6)),
-    # The same dark capture at falling light, brought back by the enhancer: noise, then color and detail go.
+    # A dark capture at falling light, restored by the enhancer: noise grows, then color and detail are lost.
     "enhanced": tuple(
         Degradation(exposure=-e, gain=e * 0.9, noise=0.12 + 0.04 * e, saturation=1 - 0.05 * e)
         for e in (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -61,13 +62,13 @@ RAMPS: dict[str, tuple[Degradation, ...]] = {
 
 
 def mixture(rng: np.random.Generator) -> Degradation:
-    """A random enhanced low-light picture: every part of the model acts or not."""
+    """Draw a random degradation of an enhanced low-light picture: every part of the model acts or not."""
 
     def sometimes(probability: float, value: float, otherwise: float = 0.0) -> float:
         return value if rng.random() < probability else otherwise
 
     dark = sometimes(0.65, rng.uniform(0.5, 5.5))
-    given_back = dark * sometimes(0.75, rng.uniform(0.3, 1.5))
+    restored = dark * sometimes(0.75, rng.uniform(0.3, 1.5))
     by_curve = rng.random() < 0.4  # the enhancer brightens by a curve rather than by a gain
     angle = rng.uniform(0, 2 * np.pi)
     strength = sometimes(0.65, 0.1 + abs(rng.normal(0, 0.6)))
@@ -75,8 +76,8 @@ def mixture(rng: np.random.Generator) -> Degradation:
     return Degradation(
         exposure=-dark if dark else sometimes(0.85, rng.uniform(0.1, 2.8)),
         noise=rng.uniform(0.02, 0.85) ** 1.5,
-        gain=0.0 if by_curve else given_back,
-        gamma=float(np.clip(2 ** (-given_back / 2.2 * 0.6), 0.2, 1)) if by_curve else 1.0,
+        gain=0.0 if by_curve else restored,
+        gamma=float(np.clip(2 ** (-restored / 2.2 * 0.6), 0.2, 1)) if by_curve else 1.0,
         halo=sometimes(0.45, rng.uniform(0.1, 1.0)),
         smooth=sometimes(0.45, rng.uniform(0.05, 1.0)),
         saturation=sometimes(0.65, vividness, 1.0),
@@ -86,12 +87,12 @@ def mixture(rng: np.random.Generator) -> Degradation:
 
 
 def to_linear(srgb: Tensor) -> Tensor:
-    """Code values (sRGB) to linear light (IEC 61966-2-1)."""
+    """Convert sRGB code values to linear light (IEC 61966-2-1)."""
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def to_srgb(linear: Tensor) -> Tensor:
-    """Linear light to sRGB code values (IEC 61966-2-1)."""
+    """Convert linear light to sRGB code values (IEC 61966-2-1)."""
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
@@ -102,7 +103,7 @@ _CODES = to_linear(torch.arange(256) / 255)  # linear light of the 8-bit codes
 
 
 def luminance(linear: Tensor) -> Tensor:
-    """Rec. 709 luminance of linear (3, H, W), as (1, H, W)."""
+    """Return the Rec. 709 luminance (1, H, W) of linear (3, H, W)."""
     weights = linear.new_tensor(_LUMINANCE).view(3, 1, 1)
     return (weights * linear).sum(0, keepdim=True)
 
@@ -112,19 +113,19 @@ def _cube_root(t: Tensor) -> Tensor:
 
 
 def lightness(linear: Tensor) -> Tensor:
-    """CIE lightness L*/100 of linear sRGB (3, H, W), as (1, H, W)."""
+    """Return the CIE lightness L*/100 (1, H, W) of linear sRGB (3, H, W)."""
     return 1.16 * _cube_root(luminance(linear)) - 0.16
 
 
 def hues(linear: Tensor) -> Tensor:
-    """CIELAB a*/100 and b*/100 (D65) of linear sRGB (3, H, W), as (2, H, W)."""
+    """Return CIELAB a*/100 and b*/100 (D65), (2, H, W), of linear sRGB (3, H, W)."""
     to_xyz = linear.new_tensor(_XYZ) / linear.new_tensor(_WHITE)[:, None]
     x, y, z = _cube_root(torch.tensordot(to_xyz, linear, 1))
     return torch.stack([5 * (x - y), 2 * (y - z)])
 
 
 def blur(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian low-pass of (C, H, W) with mirrored borders; large sigmas work on a reduced grid."""
+    """Blur (C, H, W) by a Gaussian with mirrored borders; large sigmas work on a reduced grid."""
     step = max(1, int(sigma / 2))
     if step > 1:
         small = F.interpolate(x[None], scale_factor=1 / step, mode="area")[0]
@@ -137,7 +138,7 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def _guided(x: Tensor, radius: int, eps: float) -> Tensor:
-    """Guided filter of each channel by itself (He, Sun and Tang, ECCV 2010)."""
+    """Apply a guided filter to each channel, guided by itself (He, Sun and Tang, ECCV 2010)."""
 
     def box(y: Tensor) -> Tensor:
         return F.avg_pool2d(F.pad(y[None], (radius,) * 4, mode="reflect"), 2 * radius + 1, 1)[0]
@@ -153,11 +154,11 @@ def _jpeg(srgb: Tensor, quality: int) -> Tensor:
 
     buffer = io.BytesIO()
     Image.fromarray(to_uint8(srgb)).save(buffer, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1).float() / 255
+    return rearrange(torch.from_numpy(np.array(Image.open(buffer))), "h w c -> c h w").float() / 255
 
 
 def is_typical(picture: Tensor) -> bool:
-    """Whether a picture is well exposed and colored as most are, so that what is lost of it can be seen in the result.
+    """Check that a picture has usual exposure and colors, so that a loss of either is visible in the result.
 
     Mean code value (Rec. 709) from 75 to 170, under 5 % of the pixels clipped, under a quarter of the regions darker
     than lightness 0.1, mean chroma above 0.07.
@@ -172,22 +173,24 @@ def is_typical(picture: Tensor) -> bool:
 
 
 def to_uint8(srgb: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (H, W, 3) bytes."""
-    return (srgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).numpy()
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) bytes."""
+    levels: np.ndarray = rearrange((srgb.clamp(0, 1) * 255 + 0.5).to(torch.uint8), "c h w -> h w c").numpy()
+    return levels
 
 
 def render(clean: Tensor, how: Degradation, normal: Tensor | None = None) -> Tensor:
-    """Take a clean picture through camera and enhancer.
+    """Simulate camera and enhancer on a clean picture.
 
     Args:
         clean: (3, H, W).
-        how: the strengths.
-        normal: standard normal numbers (3, H, W) for the noise; None leaves the noise out.
+        how: the parameters.
+        normal: standard normal numbers (3, H, W) for the noise; None: no noise.
     """
     light = to_linear(clean) * 2**how.exposure
     if normal is not None and how.noise > 0:
         light = light + normal * (0.04 * how.noise**2 * light + (0.02 * how.noise) ** 2).sqrt()
     x = (to_srgb(light.clamp(0, 1)) * 255).round() / 255  # the 8-bit capture
+
     if how.gain > 0:
         x = to_srgb((to_linear(x) * 2**how.gain).clamp(0, 1))
     if how.gamma != 1:
@@ -211,7 +214,7 @@ def render(clean: Tensor, how: Degradation, normal: Tensor | None = None) -> Ten
 
 
 def departures(clean: Tensor, result: Tensor, noiseless: Tensor) -> dict[str, float]:
-    """How far a result departs from its clean picture in each attribute; 0 is not at all.
+    """Measure how far a result departs from its clean picture in each attribute; 0 is no departure.
 
     Args:
         clean: (3, H, W).
@@ -219,20 +222,22 @@ def departures(clean: Tensor, result: Tensor, noiseless: Tensor) -> dict[str, fl
         noiseless: the same without noise.
     """
     c, r, q = (_CODES[(x * 255 + 0.5).long()] for x in (clean, result, noiseless))
-    c_low, r_low = (F.avg_pool2d(x, 8) for x in (c, r))  # regions of 8x8: noise is no matter of light or color
+    c_low, r_low = (
+        F.avg_pool2d(x, 8) for x in (c, r)
+    )  # regions of 8x8, so that noise does not count as light or color
     lift = lightness(r_low) - lightness(c_low)
     clipped_r, clipped_c = ((x.amax(0) > 0.98).float().mean() for x in (result, clean))
     exposure = lift.clamp_min(0).mean() + (clipped_r - clipped_c).clamp_min(0)
 
-    # Naturalness: how much lighter or darker a region is than the next one, in log luminance; exposure leaves it alone.
-    was, now = (_steps((luminance(x) + 0.01).log()) for x in (c_low, r_low))
-    nature = (now - was).norm(dim=0).mean() / (was.norm(dim=0).mean() + 0.02)
+    # Naturalness: differences of log luminance between neighboring regions; exposure does not change them.
+    before, after = (_steps((luminance(x) + 0.01).log()) for x in (c_low, r_low))
+    nature = (after - before).norm(dim=0).mean() / (before.norm(dim=0).mean() + 0.02)
 
     lost, detail = torch.zeros(()), torch.zeros(())
     for sigma in (0.7, 1.5):
-        was, left = (_contrast(blur(lightness(x), sigma)) for x in (c, q))
-        lost += (was - left).clamp_min(0).sum()
-        detail += was.sum()
+        before, after = (_contrast(blur(lightness(x), sigma)) for x in (c, q))
+        lost += (before - after).clamp_min(0).sum()
+        detail += before.sum()
 
     return {
         "light": (-lift).clamp_min(0).mean().item(),
@@ -245,29 +250,29 @@ def departures(clean: Tensor, result: Tensor, noiseless: Tensor) -> dict[str, fl
 
 
 def _steps(x: Tensor) -> Tensor:
-    """Differences of (1, H, W) to the pixel above and to the left, (2, H-1, W-1)."""
-    here = x[0, 1:, 1:]
-    return torch.stack([here - x[0, :-1, 1:], here - x[0, 1:, :-1]])
+    """Return the differences (2, H-1, W-1) of (1, H, W) from the pixel above and the pixel to the left."""
+    center = x[0, 1:, 1:]
+    return torch.stack([center - x[0, :-1, 1:], center - x[0, 1:, :-1]])
 
 
 def _contrast(x: Tensor) -> Tensor:
-    """Gradient magnitude of (1, H, W)."""
+    """Return the gradient magnitude of (1, H, W)."""
     across = x[:, 1:-1, 2:] - x[:, 1:-1, :-2]
     down = x[:, 2:, 1:-1] - x[:, :-2, 1:-1]
     return (across**2 + down**2).sqrt()
 
 
 def to_scale(name: str, departure: float) -> float:
-    """A departure on the attribute's scale: 5 for none, 3 at ``HALF``, toward 1 for large ones."""
+    """Map a departure to the attribute's scale: 5 for none, 3 at ``HALF``, toward 1 for large ones."""
     return 1 + 4 * float(0.5 ** (departure / HALF[name]))
 
 
 def degrade(clean: Tensor, how: Degradation, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
-    """A degraded picture (H, W, 3) as bytes and its six targets on 1..5, in the order of ``ATTRIBUTES``."""
+    """Return a degraded picture (H, W, 3) as bytes and its six targets on 1..5, in the order of ``ATTRIBUTES``."""
     noiseless = render(clean, replace(how, noise=0.0))
     result = noiseless
     if how.noise > 0:
         normal = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         result = render(clean, how, normal)
-    found = departures(clean, result, noiseless)
-    return to_uint8(result), [to_scale(name, found[name]) for name in ATTRIBUTES]
+    distances = departures(clean, result, noiseless)
+    return to_uint8(result), [to_scale(name, distances[name]) for name in ATTRIBUTES]

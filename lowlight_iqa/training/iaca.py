@@ -1,6 +1,6 @@
 """The recipe of ``iaca``: people's scores, the norm-in-norm loss on three outputs.
 
-It follows IACA's training with what a compact trunk and one processor ask for; docs/iaca.md lists the differences.
+It is IACA's training adapted to a compact trunk and one processor; docs/iaca.md lists the differences.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Recipe:
 
     dataset: str = "biq2021"  # any of ``ratings.DATASETS``
     trunk: str = "lite2"
-    initial: str = ""  # whose trunk to start from, see ``starting_trunk``; else ImageNet's
-    taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are looked at
-    illumination: bool = True  # weigh places by illumination; off for the ablation
+    initial: str = ""  # metric whose trunk training starts from, see ``starting_trunk``; else ImageNet's
+    taps: tuple[int, ...] = (4, 6)  # stages of the trunk that are pooled
+    illumination: bool = True  # weight positions by illumination; off for the ablation
     gating: bool = True  # gate deviations by means; off for the ablation
     epochs: int = 3
     batch: int = 24
     crop: int = 320
-    rotation: float = 0.0  # degrees to either side; IACA turns by up to 2
+    rotation: float = 0.0  # degrees in either direction; IACA rotates by up to 2
     side: float = 0.1  # weight in the loss of each tap's own output
     trunk_rate: float = 1e-4
     head_rate: float = 5e-4
@@ -58,13 +58,13 @@ class Recipe:
 
 
 def iaca_loss(outputs: Tensor, target: Tensor, side: float = 0.1) -> Tensor:
-    """Return the norm-in-norm loss of the last of outputs (N, K), and with weight ``side`` of each of the others."""
+    """Return the norm-in-norm loss of the last of outputs (N, K) plus ``side`` times that of each of the others."""
     *sides, whole = outputs.unbind(1)
     return norm_in_norm(whole, target) + side * torch.stack([norm_in_norm(each, target) for each in sides]).sum()
 
 
 def rotated(picture: np.ndarray, degrees: float) -> np.ndarray:
-    """Turn a picture (H, W, 3) about its center, nearest neighbor, black beyond the border, as IACA does."""
+    """Rotate a picture (H, W, 3) about its center, nearest neighbor, black beyond the border, as IACA does."""
     return np.asarray(Image.fromarray(picture).rotate(degrees)) if degrees else picture
 
 
@@ -76,7 +76,7 @@ def train_iaca(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the output to the scale of the scores on held-out pictures and write the metric to ``out/iaca``.
+    """Train, map the output to the scores' scale on held-out pictures and write the metric to ``out/iaca``.
 
     Args:
         data: the folder of the data set; for "csv", the file.
@@ -98,7 +98,7 @@ def train_iaca(
     torch.manual_seed(recipe.seed)
     log.info("recipe %s", json.dumps(asdict(recipe)))
     album = Album()
-    ratings = read_ratings(recipe.dataset, data, album, least=recipe.batch, batch_option="--batch")
+    ratings = read_ratings(recipe.dataset, data, album, at_least=recipe.batch, batch_option="--batch")
     log.info("%d rated pictures, %d held out", len(ratings.train), len(ratings.val))
 
     network = IacaNetwork(recipe.trunk, recipe.taps, recipe.illumination, recipe.gating)
@@ -153,14 +153,14 @@ def run_epochs(
 
 @torch.inference_mode()
 def outputs_of(network: IacaNetwork, rated: Sequence[Rated], album: Album) -> np.ndarray:
-    """Return the last raw output on whole pictures, float64."""
+    """Return the network's last raw output for whole pictures, float64."""
     device = network.output.weight.device
     parts = [network(album.tensor(item.path).to(device))[:, -1] for item in rated]
     return torch.cat(parts).double().cpu().numpy()
 
 
 def make_card(card: Card, recipe: Recipe, ratings: Ratings, figures: dict[str, float]) -> Card:
-    """Return the card of a freshly trained metric: what it is, what it learned from, its validation figures."""
+    """Return the card of the trained metric, with its training data and validation figures."""
     without = [name for name in ("illumination", "gating") if not getattr(recipe, name)]
     return replace(
         card,

@@ -1,7 +1,7 @@
 """The recipe of ``leiq-b16`` and ``leiq-so400m``: LEIQ's own method at its own scale, on MLE.
 
-The authors have not released their training. Loss and preprocessing are theirs; the rest is that of their sibling
-repository DroneIQA-VLE (see docs/leiq-authors.md). What learns is the metric's own network.
+The authors have not released their training code. Loss and preprocessing are theirs; everything else follows their
+related repository DroneIQA-VLE (see docs/leiq-authors.md). The metric's own network is trained.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Recipe:
         ValueError: a number that cannot be trained with.
     """
 
-    split: str = "scene"  # validate on other scenes; "random" does as the authors, with pictures of the same scenes
-    seed: int = 0  # of the split too: the authors' splits are 0 to 9
+    split: str = "scene"  # validate on other scenes; "random": on pictures of the same scenes, as the authors do
+    seed: int = 0  # also of the split: the authors' splits are 0 to 9
     epochs: int = 10
     batch: int = 32
     rate: float = 1e-5
     decay: float = 0.95  # of the rate, after every second epoch
     weight_decay: float = 1e-7
     half: bool = True  # the tower's matrix products in bfloat16
-    checkpointing: bool = True  # compute the tower's blocks once more in the backward pass instead of storing them
+    checkpointing: bool = True  # recompute the tower's blocks in the backward pass instead of storing them
 
     def __post_init__(self) -> None:
         check_numbers(self, positive=("epochs", "batch"))
@@ -64,7 +64,7 @@ class Steps(Schedule):
     optimizer: ClassVar = torch.optim.Adam
 
     def factor(self, step: int) -> float:
-        """Return what the learning rates are multiplied by at a step."""
+        """Return the factor of the learning rates at a step."""
         return self.decay ** (step // self.steps_per_epoch // 2)
 
 
@@ -72,7 +72,7 @@ class Steps(Schedule):
 
 
 def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], list[Rated]]:
-    """Split into four fifths to train and one fifth to validate on.
+    """Split into four fifths for training and one fifth for validation.
 
     Args:
         rated: the pictures.
@@ -87,8 +87,12 @@ def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], li
     shuffled = list(dict.fromkeys(units))
     random.Random(seed).shuffle(shuffled)
     chosen = set(shuffled[: len(shuffled) * 4 // 5])
-    pairs = list(zip(rated, units, strict=True))
-    return [item for item, unit in pairs if unit in chosen], [item for item, unit in pairs if unit not in chosen]
+
+    train_items: list[Rated] = []
+    val_items: list[Rated] = []
+    for item, unit in zip(rated, units, strict=True):
+        (train_items if unit in chosen else val_items).append(item)
+    return train_items, val_items
 
 
 def labels_of(rated: Sequence[Rated], task: str) -> list[float]:
@@ -99,7 +103,7 @@ def labels_of(rated: Sequence[Rated], task: str) -> list[float]:
     """
     without = [item.path.name for item in rated if task != "mos" and task not in item.attributes]
     if without:
-        raise ValueError(f"{without[0]} has no label of {task}, which this metric is to learn; complete the list")
+        raise ValueError(f"{without[0]} has no label of {task}, which this metric learns; complete the list")
     return [item.mos if task == "mos" else item.attributes[task] for item in rated]
 
 
@@ -110,7 +114,10 @@ class Album:
         self._cached: dict[Path, Tensor] = {}
 
     def crop(self, path: Path, side: int, corner: tuple[float, float]) -> Tensor:
-        """Return a square (3, side, side) of the resized picture in [0, 1]; corner (0, 0) is top left, (1, 1) last."""
+        """Return a square (3, side, side) of the resized picture in [0, 1].
+
+        The corner is relative: (0, 0) gives the top left square, (1, 1) the bottom right one.
+        """
         if path not in self._cached:
             levels = (read_image(path)[None] * 255).round().byte()
             self._cached[path] = (resize_8_bit(levels)[0] * 255).round().byte()
@@ -126,8 +133,8 @@ class Album:
 class Validation:
     """Figures of every epoch on the held-out pictures; weights and mappings of the best epoch.
 
-    As by the authors, best is the highest (SRCC + PLCC) / 2 of the MOS on these very pictures, and PLCC is taken after
-    the logistic fitted to them: what such an epoch reaches here is more than it would on pictures that had no say.
+    As in the authors' code, the best epoch has the highest (SRCC + PLCC) / 2 of the MOS on these pictures, and PLCC is
+    computed after the logistic fitted to them: its figures are higher than they would be on independent pictures.
     """
 
     def __init__(self, rated: Sequence[Rated]) -> None:
@@ -145,30 +152,33 @@ class Validation:
         for item in self.rated:
             picture = preprocess(read_image(item.path)).to(device)
             rows.append(torch.stack(list(network(picture[None]).values()), 1))
-        shown = torch.cat(rows).double().cpu().numpy()  # (N, tasks)
-        figures, mappings = dict[str, float](), {}
-        for task, values in zip(network.tasks, shown.T, strict=True):
+        raw = torch.cat(rows).double().cpu().numpy()  # (N, tasks)
+
+        figures: dict[str, float] = {}
+        mappings = {}
+        for task, values in zip(network.tasks, raw.T, strict=True):
             labels = labels_of(self.rated, task)
             mappings[task] = list(fit_logistic(values, labels, (0, 10) if task == "mos" else (1, 5)))
             figures[f"{task}_srcc"] = srcc(values, labels)
             figures[f"{task}_plcc"] = plcc(logistic(values, mappings[task]), labels)
+
         self.epochs.append(figures)
-        if not self.weights or goodness(figures) > goodness(self.epochs[self.best]):
+        if not self.weights or criterion(figures) > criterion(self.epochs[self.best]):
             self.best, self.mappings = len(self.epochs) - 1, mappings
             self.weights = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the checkpoint stores."""
+        """Return the state that a checkpoint stores."""
         return {key: value for key, value in vars(self).items() if key != "rated"}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Restore the state from a checkpoint."""
         vars(self).update(state)
 
 
-def goodness(figures: Mapping[str, float]) -> float:
-    """Return what the best epoch is chosen by."""
+def criterion(figures: Mapping[str, float]) -> float:
+    """Return the figure by which the best epoch is chosen."""
     return (figures["mos_srcc"] + figures["mos_plcc"]) / 2
 
 
@@ -176,12 +186,12 @@ def goodness(figures: Mapping[str, float]) -> float:
 
 
 def load_tower(name: str, file: Path | None) -> nn.Module:
-    """Return a metric's tower with the weights of a file: safetensors, or a state dict with nothing but tensors.
+    """Build a metric's tower with the weights of a file: safetensors, or a state dict that holds only tensors.
 
-    timm's and open_clip's names are known, and those of this library's weights; a text tower beside it is left out.
+    Keys may be those of timm, open_clip or this library's weights; those of a text tower are ignored.
 
     Raises:
-        WeightsNotFound: no file.
+        WeightsNotFound: no such file.
         ValueError: keys or shapes that do not fit.
     """
     from safetensors.torch import load_file
@@ -217,12 +227,12 @@ def train_leiq_authors(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, keep the best epoch, map its outputs to the scales of the labels and write the metric to ``out/name``.
+    """Train, select the best epoch, map its outputs to the labels' scales and write the metric to ``out/name``.
 
     Args:
         name: "leiq-b16" or "leiq-so400m".
         data: the MLE folder.
-        out: folder of the run: ``train.log``, ``checkpoint.pt`` and, in the end, the metric.
+        out: folder of the run: ``train.log``, ``checkpoint.pt`` and, at the end, the metric.
         recipe: the numbers.
         initial: SigLIP2 weights of the tower.
         from_scratch: start from random weights instead; the card says so.
@@ -234,7 +244,7 @@ def train_leiq_authors(
 
     Raises:
         FileNotFoundError: the data set is not complete; nothing to resume from.
-        WeightsNotFound: no weights to start from, and ``from_scratch`` was not asked for.
+        WeightsNotFound: no weights to start from, and ``from_scratch`` is false.
         ValueError: too few pictures; weights of another tower; a checkpoint that is damaged or of another recipe.
         OSError: a file cannot be written.
     """
@@ -250,7 +260,7 @@ def train_leiq_authors(
     tower.set_grad_checkpointing(recipe.checkpointing)  # type: ignore[operator]
     network = SiglipNetwork(name, tower).to(device)
     for task in network.tasks:
-        labels_of(val_items, task)  # misses now what would be missed after an epoch
+        labels_of(val_items, task)  # raises now, rather than after an epoch, if labels are missing
 
     validation = Validation(val_items)
     run_epochs(network, train_items, validation, recipe, out, resume, ranks)
@@ -266,17 +276,17 @@ def train_leiq_authors(
 
 
 def read_split(data: Path, recipe: Recipe) -> tuple[list[Rated], list[Rated]]:
-    """Read MLE; return the pictures to train and to validate on.
+    """Read MLE; return the training and validation pictures.
 
     Raises:
         ValueError: too few of them.
     """
     train_items, val_items = divide(mle.read(data), recipe.split, recipe.seed)
-    log.info("%d training pictures, %d to validate on, split: %s", len(train_items), len(val_items), recipe.split)
+    log.info("%d training and %d validation pictures, split: %s", len(train_items), len(val_items), recipe.split)
     log.info("the best epoch is chosen and mapped on the validation pictures: its figures on them are optimistic")
     if len(train_items) < recipe.batch or len(val_items) < 4:
         raise ValueError(
-            f"{data} has {len(train_items)} training pictures and {len(val_items)} to validate on; "
+            f"{data} has {len(train_items)} training and {len(val_items)} validation pictures; "
             f"a batch of {recipe.batch} and 4 are needed, lower --batch or complete the data set"
         )
     return train_items, val_items
@@ -291,7 +301,7 @@ def run_epochs(
     resume: bool,
     ranks: Ranks,
 ) -> None:
-    """Train on random squares of the pictures; ``validation`` keeps the best epoch's weights."""
+    """Train on random squares of the pictures; ``validation`` stores the best epoch's weights."""
     album = Album()
     device = next(network.parameters()).device
     labels = {task: torch.tensor(labels_of(items, task), device=device) for task in network.tasks}
@@ -335,7 +345,7 @@ def run_epochs(
 
 
 def make_card(card: Card, recipe: Recipe, pictures: int, validation: Validation, initial: Path | None) -> Card:
-    """Return the card of a freshly trained metric: its start, its data, its figures, which are too good."""
+    """Return the card of the trained metric: its initial weights, its data and its figures, which are optimistic."""
     checked, scenes = len(validation.rated), len({item.group for item in validation.rated})
     others = f"{checked} pictures of {scenes} {'other' if recipe.split == 'scene' else 'of the same'} scenes"
     best, last = validation.epochs[validation.best], validation.epochs[-1]

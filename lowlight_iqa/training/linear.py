@@ -1,4 +1,4 @@
-"""Heads that are linear maps, of one linear layer or several in a row: reading them as one, changing them."""
+"""Linear heads of one or several layers: read them as one linear map, and change that map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def layers_of(head: nn.Module) -> list[nn.Linear]:
 
 
 def weight_of(head: nn.Module) -> np.ndarray:
-    """Return a head as one linear map (F,), its layers multiplied, float64."""
+    """Return a head as one linear map (F,), the product of its layers, float64."""
     last, *others = reversed([layer.weight for layer in layers_of(head)])
     values: np.ndarray = reduce(torch.matmul, others, last)[0].double().detach().cpu().numpy()
     return values
@@ -23,7 +23,7 @@ def weight_of(head: nn.Module) -> np.ndarray:
 
 @torch.no_grad()
 def offset_of(head: nn.Module) -> float:
-    """Return what a head gives where every feature is 0."""
+    """Return the output of a head for features of 0."""
     x = torch.zeros_like(layers_of(head)[0].weight[0])
     for layer in layers_of(head):
         x = layer(x)
@@ -32,7 +32,7 @@ def offset_of(head: nn.Module) -> float:
 
 @torch.no_grad()
 def adjust(head: nn.Module, change: np.ndarray, offset: float = 0.0) -> None:
-    """Add a linear map ``change`` (F,) to a head, by the smallest change of its first layer, and an offset."""
+    """Add a linear map ``change`` (F,) to a head, by the smallest change of its first layer, and add an offset."""
     first, *others = layers_of(head)
     one = torch.ones_like(first.weight[:1, :1])
     rest: Tensor = reduce(torch.matmul, [layer.weight for layer in reversed(others)], one)[0]  # (hidden,)

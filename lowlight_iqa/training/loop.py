@@ -1,4 +1,4 @@
-"""The one training loop: a schedule, averaged weights, checkpoints to resume from, torchrun."""
+"""The training loop of all recipes: a schedule, averaged weights, checkpoints to resume from, torchrun."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -32,19 +32,19 @@ class Schedule:
     steps_per_epoch: int
     warmup: int  # steps
     weight_decay: float
-    average: float  # decay of the averaged weights, the ones that are returned; 0 returns the last ones
+    average: float  # decay of the averaged weights, which are returned; 0 returns the last weights
     seed: int
-    made_from: Mapping[str, Any] = field(default_factory=dict)  # recipe and data: a resumed run must have the same
+    made_from: Mapping[str, Any] = field(default_factory=dict)  # recipe and data, which a resumed run must share
 
     optimizer: ClassVar[Callable[..., torch.optim.Optimizer]] = torch.optim.AdamW
 
     @property
     def steps(self) -> int:
-        """Steps of all epochs."""
+        """Number of steps of all epochs."""
         return self.epochs * self.steps_per_epoch
 
     def factor(self, step: int) -> float:
-        """Return what the learning rates are multiplied by at a step."""
+        """Return the factor of the learning rates at a step."""
         progress = min(1, step / max(1, self.steps))
         return min(1.0, (step + 1) / max(1, self.warmup)) * (0.5 + 0.5 * math.cos(math.pi * progress))
 
@@ -62,20 +62,20 @@ def train(
     stop: Callable[[Mapping[str, float]], bool] | None = None,
     ranks: Ranks,
 ) -> N:
-    """Train a network and return its averaged weights as a network, in evaluation mode.
+    """Train a network in place and return the network of its averaged weights, in evaluation mode.
 
-    The batch of a step depends on the seed and the step's number alone, so a resumed run takes the same steps.
+    The batch of a step depends only on the seed and the step's number, so a resumed run takes the same steps.
 
     Args:
-        network: what is trained, in place.
+        network: the network.
         rates: groups of parameters with their learning rates.
-        batch_loss: (network, generator of the step, ranks) -> scalar of the whole batch and figures to log.
+        batch_loss: (network, generator of the step, ranks) -> loss of the whole batch and figures to log.
         schedule: epochs, optimizer, learning rates, averaging, seed.
         out: folder for ``train.log`` and ``checkpoint.pt``.
         resume: continue from ``checkpoint.pt``.
         validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
-        stateful: what else a resumed run must find as it was, each with ``state_dict`` and ``load_state_dict``.
-        stop: called with the mean of each figure over an epoch; true ends the training there.
+        stateful: further objects to restore on resuming, each with ``state_dict`` and ``load_state_dict``.
+        stop: called with the mean of each figure over an epoch; true ends the training.
         ranks: this process among others.
 
     Raises:
@@ -83,60 +83,87 @@ def train(
         ValueError: the checkpoint is damaged or was made with other settings.
         FloatingPointError: the loss is not finite.
     """
-    from tqdm import tqdm
-
-    parameters = [{"params": list(members), "lr": rate} for members, rate in rates]
-    optimizer = schedule.optimizer(parameters, weight_decay=schedule.weight_decay)
-    decline = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.factor)
-    averaged = average_of(network, schedule.average) if schedule.average else None
-    average = network if averaged is None else cast("N", averaged.module)
-    checkpoint = Checkpoint(out / "checkpoint.pt", schedule, [network, average, optimizer, decline, *stateful])
-
+    learner = Learner(network, rates, schedule)
+    checkpoint = Checkpoint(out / "checkpoint.pt", schedule, [*learner.stateful, *stateful])
     start, stopped = checkpoint.restore() if resume else (0, False)
     if resume:
         log.info("resumed at step %d of %d", start, schedule.steps)
-    if averaged is not None:
-        averaged.n_averaged.fill_(start + 1)  # the network that training starts from counts as the first
-    network.train()
+    learner.start(start)
 
-    bar = tqdm(total=schedule.steps, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
-    means: Counter[str] = Counter()  # of the figures, over the epoch
-    for step in range(start, start if stopped else schedule.steps):
-        torch.manual_seed((schedule.seed * schedule.steps + step) * ranks.world + ranks.rank)  # of dropout
-        loss, figures = batch_loss(network, np.random.default_rng([schedule.seed, step]), ranks)
-        take_step(network, loss, optimizer, step, ranks)
-        decline.step()
-        if averaged is not None:
-            averaged.update_parameters(network)
+    with progress_bar(schedule, start, ranks) as bar:
+        for epoch in range(start // schedule.steps_per_epoch, schedule.epochs):
+            if stopped:
+                break
+            figures = run_epoch(learner, batch_loss, epoch, bar, ranks)
+            stopped = stop is not None and stop(figures)
+            if ranks.rank == 0:
+                report_epoch(learner.average, validate, schedule, epoch + 1, stopped)
+                checkpoint.save((epoch + 1) * schedule.steps_per_epoch, stopped)
+                network.train()
 
-        bar.update()
-        report_step(bar, step + 1, loss.item(), figures)
-        for name, value in figures.items():
-            means[name] += value / schedule.steps_per_epoch  # type: ignore[assignment]
-        if (step + 1) % schedule.steps_per_epoch:
-            continue
-
-        stopped = stop is not None and stop(means)
-        if ranks.rank == 0:
-            report_epoch(average, validate, schedule, step + 1, stopped)
-            checkpoint.save(step + 1, stopped)
-            network.train()
-        if stopped:
-            break
-        means.clear()
-
-    bar.close()
     ranks.barrier()
-    return average.eval()
+    return learner.average.eval()
+
+
+def progress_bar(schedule: Schedule, start: int, ranks: Ranks) -> Any:
+    """Return a progress bar of steps, visible on rank 0 in a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=schedule.steps, initial=start, unit="step", disable=None if ranks.rank == 0 else True)
+
+
+class Learner(Generic[N]):
+    """A network with its optimizer, its learning-rate schedule and its averaged weights."""
+
+    def __init__(self, network: N, rates: Sequence[tuple[Sequence[nn.Parameter], float]], schedule: Schedule) -> None:
+        parameters = [{"params": list(members), "lr": rate} for members, rate in rates]
+        self.network, self.schedule = network, schedule
+        self.optimizer = schedule.optimizer(parameters, weight_decay=schedule.weight_decay)
+        self.rate = torch.optim.lr_scheduler.LambdaLR(self.optimizer, schedule.factor)
+        self.averaged = average_of(network, schedule.average) if schedule.average else None
+
+    @property
+    def average(self) -> N:
+        """The network of averaged weights, or the trained one if nothing is averaged."""
+        return self.network if self.averaged is None else cast("N", self.averaged.module)
+
+    @property
+    def stateful(self) -> list[Any]:
+        """The objects that a checkpoint stores."""
+        return [self.network, self.average, self.optimizer, self.rate]
+
+    def start(self, step: int) -> None:
+        """Prepare for training from a step on."""
+        if self.averaged is not None:
+            self.averaged.n_averaged.fill_(step + 1)  # the initial network counts as the first
+        self.network.train()
+
+    def step(self, loss: Tensor, step: int, ranks: Ranks) -> None:
+        """Update the weights by the gradient of the whole batch's loss.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        ranks.sum_gradients(self.network)
+        ranks.average_statistics(self.network)
+        self.optimizer.step()
+
+        self.rate.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
 
 
 def average_of(network: N, decay: float) -> AveragedModel:
     """Return a running average of a network's parameters and buffers, such as a batch norm's statistics."""
 
     def mixed(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
-        if not average.is_floating_point():  # how many batches a batch norm has seen
+        if not average.is_floating_point():  # the batch count of a batch norm
             return now
-        steps = int(count)  # a young average forgets its start faster
+        steps = int(count)  # at first the average forgets its start faster
         return average.lerp(now, 1 - min(decay, steps / (steps + 9)))
 
     averaged = AveragedModel(network, avg_fn=mixed, use_buffers=True)
@@ -144,33 +171,40 @@ def average_of(network: N, decay: float) -> AveragedModel:
     return averaged
 
 
-def take_step(network: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, step: int, ranks: Ranks) -> None:
-    """Change the weights along the whole batch's gradient.
+def run_epoch(
+    learner: Learner[N],
+    batch_loss: Callable[[N, np.random.Generator, Ranks], tuple[Tensor, Mapping[str, float]]],
+    epoch: int,
+    bar: Any,
+    ranks: Ranks,
+) -> Mapping[str, float]:
+    """Take the steps of an epoch; return the mean of each figure."""
+    schedule = learner.schedule
+    means: Counter[str] = Counter()
+    first = epoch * schedule.steps_per_epoch
+    for step in range(first, first + schedule.steps_per_epoch):
+        torch.manual_seed((schedule.seed * schedule.steps + step) * ranks.world + ranks.rank)  # for dropout
+        loss, figures = batch_loss(learner.network, np.random.default_rng([schedule.seed, step]), ranks)
+        learner.step(loss, step, ranks)
 
-    Raises:
-        FloatingPointError: the loss is not finite.
-    """
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    ranks.sum_gradients(network)
-    ranks.average_statistics(network)
-    optimizer.step()
+        bar.update()
+        report_step(bar, step + 1, loss.item(), figures)
+        for name, value in figures.items():
+            means[name] += value / schedule.steps_per_epoch  # type: ignore[assignment]
+    return cast("Mapping[str, float]", means)
 
 
 def report_step(bar: Any, step: int, loss: float, figures: Mapping[str, float]) -> None:
-    """Show a step's loss; log every twentieth with its figures."""
+    """Show a step's loss; log every twentieth step with its figures."""
     bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
     if step % 20 == 0:
         log.info("step %d loss %.4f %s", step, loss, listed(figures))
 
 
 def report_epoch(
-    average: N, validate: Callable[[N], Mapping[str, float]] | None, schedule: Schedule, step: int, stopped: bool
+    average: N, validate: Callable[[N], Mapping[str, float]] | None, schedule: Schedule, epoch: int, stopped: bool
 ) -> None:
-    """Validate after an epoch and log what it finds; the network is left in evaluation mode."""
-    epoch = step // schedule.steps_per_epoch
+    """Validate after an epoch, counted from 1, and log the figures; the network is left in evaluation mode."""
     if validate is not None:
         log.info("epoch %d of %d: %s", epoch, schedule.epochs, listed(validate(average.eval())))
     if stopped:
@@ -178,13 +212,13 @@ def report_epoch(
 
 
 def listed(figures: Mapping[str, float]) -> str:
-    """Return figures as a line of the log has them."""
+    """Format figures for a line of the log."""
     return " ".join(f"{name} {value:.4f}" for name, value in figures.items())
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file with all that a resumed run needs."""
+    """A file with everything that a resumed run needs."""
 
     path: Path
     schedule: Schedule
@@ -194,22 +228,22 @@ class Checkpoint:
         """Write the states after a step.
 
         Raises:
-            OSError: the file cannot be written; the one before it stays.
+            OSError: the file cannot be written; the previous one is unchanged.
         """
         states = [each.state_dict() for each in self.stateful]
         with replacing(self.path) as new:
             torch.save({"schedule": asdict(self.schedule), "step": step, "stopped": stopped, "states": states}, new)
 
     def restore(self) -> tuple[int, bool]:
-        """Load the states; return the step they are of, and whether training had stopped there.
+        """Load the states; return their step, and whether training had stopped there.
 
         Raises:
-            FileNotFoundError: there is no file.
+            FileNotFoundError: there is no such file.
             ValueError: it is damaged, or was made with other settings.
         """
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} does not exist; there is nothing to resume, start without --resume")
-        remedy = "start anew without --resume, in another --out if this one matters"
+        remedy = "start again without --resume, in another --out if this one matters"
         try:
             saved = torch.load(self.path, weights_only=True, map_location="cpu")
             before, step, stopped, states = (saved[key] for key in ("schedule", "step", "stopped", "states"))
@@ -232,19 +266,19 @@ class Checkpoint:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what two nested mappings do not share, as "key: value before, not value now"."""
-    found = []
+    """List the differences of two nested mappings as "key: value before, not value now"."""
+    changes = []
     for key in [*before, *(key for key in now if key not in before)]:
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new)
+            changes += differences(old, new)
         elif old != new:
-            found.append(f"{key}: {old}, not {new}")
-    return found
+            changes.append(f"{key}: {old}, not {new}")
+    return changes
 
 
 class _FileHandler(logging.FileHandler):
-    """A log whose errors, such as a full disk, end the run instead of printing a traceback for each line."""
+    """A log file whose errors, such as a full disk, end the run instead of printing a traceback for each line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
         """Raise the error with the file's name."""
@@ -253,7 +287,7 @@ class _FileHandler(logging.FileHandler):
 
 
 def start_log(out: Path, ranks: Ranks) -> None:
-    """Write the log to ``out/train.log``, on rank 0 alone."""
+    """Start writing the log to ``out/train.log``, on rank 0."""
     out.mkdir(parents=True, exist_ok=True)
     log.setLevel(logging.INFO)
     for handler in log.handlers:
@@ -266,14 +300,14 @@ def start_log(out: Path, ranks: Ranks) -> None:
 
 
 def check_numbers(recipe: Any, positive: Sequence[str] = ()) -> None:
-    """Check that a recipe's numbers can be trained with.
+    """Check the numbers of a recipe.
 
     Args:
         recipe: a dataclass.
-        positive: the numbers that must be above 0.
+        positive: names of the numbers that must be above 0.
 
     Raises:
-        ValueError: one is negative or not finite, or one of ``positive`` is 0.
+        ValueError: a number is negative or not finite, or one of ``positive`` is 0.
     """
     for name, value in vars(recipe).items():
         if isinstance(value, (bool, str, tuple)):

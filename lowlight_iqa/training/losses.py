@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def correlation(prediction: Tensor, target: Tensor) -> Tensor:
-    """Pearson's correlation of two vectors (N,), differentiable; 0 where one of them is constant.
+    """Return Pearson's correlation of two vectors (N,), differentiable; 0 if one of them is constant.
 
     Raises:
-        ValueError: fewer than two values, or unlike shapes.
+        ValueError: fewer than two values, or different shapes.
     """
     if prediction.shape != target.shape or prediction.ndim != 1 or len(prediction) < 2:
         raise ValueError(
@@ -26,28 +26,28 @@ def correlation(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """LEIQ's PLCC loss of two vectors (N,): 0 at correlation 1, 1/2 at -1.
+    """Return LEIQ's PLCC loss of two vectors (N,): 0 at correlation 1, 1/2 at -1.
 
     With z-scores p, t and their correlation rho it is half of mean((p - t)^2) / 4 + mean((rho p - t)^2) / 4, in closed
-    form (1 - rho) / 4 + (1 - rho^2) / 8. It is blind to scale and offset: a head trained by it needs a mapping.
+    form (1 - rho) / 4 + (1 - rho^2) / 8. It is invariant to scale and offset: a head trained by it needs a mapping.
 
-    Source: LEIQ-Assessor (arXiv 2606.29752), composite PLCC loss, as in the authors' MinimalisticVQA. The loss that
-    LinearityIQA (Li et al., ACM MM 2020) and IACA call "linearity", both of its terms weighted alike, is the same.
+    Source: LEIQ-Assessor (arXiv 2606.29752), composite PLCC loss, as in the authors' MinimalisticVQA. It equals the
+    loss called "linearity" by LinearityIQA (Li et al., ACM MM 2020) and IACA with equal weights of its two terms.
     """
     rho = correlation(prediction, target)
     return (1 - rho) / 4 + (1 - rho * rho) / 8
 
 
 def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
-    """Norm-in-norm loss of two vectors (N,): 0 where they agree up to scale and offset, at most 1.
+    """Return the norm-in-norm loss of two vectors (N,): 0 if they agree up to scale and offset, at most 1.
 
-    Both are centered and divided by their q-norm; the loss is the p-norm of their difference, over what it cannot
-    pass, 2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p. A single pair has nothing to agree on: 0.
+    Both are centered and divided by their q-norm; the loss is the p-norm of their difference over its upper bound
+    2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p. The loss of a single pair is 0.
 
     Source: Li et al., ACM MM 2020 (LinearityIQA), section 3; IACA (arXiv 2302.11464) uses p = 1, q = 2.
 
     Raises:
-        ValueError: unlike shapes, or no vectors.
+        ValueError: different shapes, or not vectors.
     """
     if prediction.shape != target.shape or prediction.ndim != 1 or not len(prediction):
         raise ValueError(
@@ -64,27 +64,27 @@ def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 
 
 
 def order_loss(scores: Tensor, margin: float) -> Tensor:
-    """Hinge on the order of neighbors: each of (..., K) must exceed the next by ``margin``; mean over the pairs."""
+    """Return the mean hinge loss of neighbors in (..., K): each should exceed the next by ``margin``."""
     return F.relu(margin - (scores[..., :-1] - scores[..., 1:])).mean()
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: Tensor, same: Tensor | None = None) -> Tensor:
-    """Symmetric InfoNCE of N pairs of vectors (N, C): ln N where nothing is learned, 0 where every pair is found.
+    """Return the symmetric InfoNCE of N pairs of vectors (N, C): ln N untrained, 0 if every partner is identified.
 
-    Both cross-entropies of the cosines over ``temperature``, the first side's among the second and the reverse, in
-    equal parts; mean over the pairs.
+    It is the mean of the two cross-entropies of the cosines over ``temperature``: of first vectors among the second
+    ones and the reverse.
 
     Args:
         first: vectors (N, C).
         second: their partners.
         temperature: a scalar above 0.
-        same: (N, N), true where another pair's partner is as good as one's own; it is left out of the choice.
+        same: (N, N), true where another pair's partner fits as well; it is not used as a negative.
 
     Source: CLIP (Radford et al., ICML 2021). BMQA (IJCV 2024), eq. 11 to 13, prints the logarithm of a sum instead of
     a mean of logarithms, which does not fit the values it reports; see docs/bmqa.md.
 
     Raises:
-        ValueError: unlike shapes, or no vectors.
+        ValueError: different shapes, or not vectors.
     """
     if first.shape != second.shape or first.ndim != 2 or not len(first):
         raise ValueError(f"the loss needs pairs of vectors: not {tuple(first.shape)} and {tuple(second.shape)}")

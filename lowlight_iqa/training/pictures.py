@@ -1,4 +1,4 @@
-"""What the recipes share: the trunk to start from, pictures in memory, crops, and agreement with people's scores."""
+"""Shared by the recipes: the initial trunk, pictures in memory, crops, and agreement with people's scores."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .degradations import to_uint8
 
 
 def starting_trunk(name: str, initial: str) -> CompactTrunk:
-    """Return a trunk to train on from: of ImageNet, or of trained metrics.
+    """Return the trunk that training starts from: that of ImageNet, or of trained metrics.
 
     Args:
         name: "lite0", "lite1" or "lite2".
-        initial: empty for ImageNet; the name of a bundled metric; or a directory that training one has written. Of
-            several, with commas between, the mean of their weights is taken (Wortsman et al., ICML 2022): they must
-            have been trained from one trunk.
+        initial: empty for ImageNet; the name of a bundled metric; or a directory written by a training. Several,
+            separated by commas, give the mean of their weights (Wortsman et al., ICML 2022): they must have been
+            trained from one trunk.
 
     Raises:
         ValueError: there is no such metric; it has no compact trunk, or another one.
@@ -58,7 +58,7 @@ def _trunk_of(name: str, source: str) -> CompactTrunk:
         raise ValueError(f"{source} has no compact trunk to start from; give leiq, iaca or bmqa")
     if trunk.name != name:
         raise ValueError(
-            f"{source} has the trunk {trunk.name!r}, not {name!r}; take {trunk.name} (--trunk, --tower, --backbone)"
+            f"{source} has the trunk {trunk.name!r}, not {name!r}; use {trunk.name} (--trunk, --tower, --backbone)"
         )
     return trunk
 
@@ -74,7 +74,7 @@ class Album:
     def __init__(self, limit: int = 4 << 30, side: int = SHORT_SIDE) -> None:
         self._side = side
         self._cached: dict[Path, np.ndarray] = {}
-        self._free = limit
+        self._room = limit
 
     def __call__(self, path: Path) -> np.ndarray:
         """Return a picture (H, W, 3), the shorter side at most ``side``."""
@@ -82,9 +82,9 @@ class Album:
             return self._cached[path]
 
         picture = to_uint8(reduce(read_image(path)[None], self._side)[0])
-        if picture.nbytes <= self._free:
+        if picture.nbytes <= self._room:
             self._cached[path] = picture
-            self._free -= picture.nbytes
+            self._room -= picture.nbytes
         return picture
 
     def tensor(self, path: Path) -> Tensor:
@@ -93,7 +93,7 @@ class Album:
 
 
 def to_tensor(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Return bytes (H, W, 3) of one size as a batch (N, 3, H, W) in [0, 1]."""
+    """Stack 8-bit pictures (H, W, 3) of one size to a batch (N, 3, H, W) in [0, 1]."""
     return rearrange(torch.from_numpy(np.stack(pictures)), "n h w c -> n c h w").float() / 255
 
 
@@ -101,20 +101,20 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
     """Return a crop of at most ``size`` on a side, mirrored half of the time: neither changes the quality."""
     height, width = picture.shape[:2]
     top, left = (int(rng.integers(0, max(0, side - size) + 1)) for side in (height, width))
-    cut = picture[top : top + size, left : left + size]
-    return cut[:, ::-1] if rng.random() < 0.5 else cut
+    crop = picture[top : top + size, left : left + size]
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
 def random_view(
     picture: np.ndarray, size: int, rng: np.random.Generator, *, wider: float = 0.0, recoded: float = 0.0
 ) -> np.ndarray:
-    """Return a random crop that may also be reduced or saved as a JPEG, both so little that its quality stays.
+    """Return a random crop that may also be reduced or saved as a JPEG, too little to change its quality.
 
     Args:
         picture: (H, W, 3) bytes.
         size: side of the crop.
-        rng: draws.
-        wider: share of the crops that are cut wider, up to the whole picture, and reduced to ``size``.
+        rng: the random generator.
+        wider: share of the crops that are larger, up to the whole picture, and reduced to ``size``.
         recoded: share of the crops that are saved as a JPEG of quality 85 to 97 and read again.
     """
     largest = min(picture.shape[:2])
@@ -130,7 +130,7 @@ def random_view(
 
 
 def agreement(scores: np.ndarray, rated: Sequence[Rated]) -> dict[str, float]:
-    """Return SRCC and raw PLCC of scores with people's, and the SRCC of the dark and of the bright pictures alone."""
+    """Return SRCC and raw PLCC with people's scores, and the SRCC on the dark and on the bright pictures."""
     mos = np.array([item.mos for item in rated])
     dark = np.array([item.dark for item in rated])
     figures = {"srcc": srcc(scores, mos), "plcc": plcc(scores, mos)}

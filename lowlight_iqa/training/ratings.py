@@ -1,4 +1,4 @@
-"""Rated pictures to train on, from any data set with scores: training and validation part, scores on 0..1."""
+"""Rated pictures for training, from any data set with scores: training and validation part, scores on 0..1."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..data import Rated, load
 from ..data.biq2021 import held_out
 from .pictures import Album
 
-# The split to train on and the scale of its scores; None: from the lowest score in the file to the highest.
+# The training split and the scale of its scores; None: from the lowest score in the file to the highest.
 DATASETS: dict[str, tuple[str, tuple[float, float] | None]] = {
     "biq2021": ("train", (0, 1)),
     "csv": ("all", None),
     "dark4k": ("all", (0, 1)),
     "koniq10k": ("train", (0, 100)),
-    "live_challenge": ("test", (0, 100)),  # its "train" is what the raters were shown beforehand
+    "live_challenge": ("test", (0, 100)),  # its "train" holds the pictures of the raters' training session
     "mle": ("train", (0, 10)),
     "mliq": ("all", (0, 1)),
     "nnid": ("all", (0, 1)),
@@ -38,9 +38,9 @@ class Ratings:
     """Rated pictures, scores on 0..1."""
 
     dataset: str
-    source: str  # what a card calls it
+    source: str  # its name on a card
     train: list[Rated]
-    val: list[Rated]  # held out by the hash of the file's name, or of the scene
+    val: list[Rated]  # selected by the hash of the file's name, or of the scene
 
     @property
     def scores(self) -> np.ndarray:
@@ -48,9 +48,9 @@ class Ratings:
         return np.array([item.mos for item in self.train])
 
     def at_quantile_of(self, score: float) -> float:
-        """Return the score that as many of these pictures are below as of BIQ2021's are below ``score``.
+        """Return the score at the same quantile of these pictures as ``score`` is of BIQ2021's.
 
-        A rule such as "above 0.55" then picks out pictures that are as good among their own as BIQ2021's are.
+        A threshold on BIQ2021's scores then selects the same share of pictures of another data set.
         """
         if self.dataset == "biq2021":
             return score
@@ -58,7 +58,7 @@ class Ratings:
         return float(np.quantile(self.scores, share))
 
     def card_facts(self) -> dict[str, Any]:
-        """Return what a card says of the data: license and data sets."""
+        """Return the fields of a card about the data: license and data sets."""
         if self.dataset == "csv":
             return {"license": f"that of your own data, {self.source}; trunk Apache-2.0", "datasets": ()}
         return {
@@ -67,7 +67,7 @@ class Ratings:
         }
 
     def fingerprint(self) -> str:
-        """Return a hash of names and scores, to tell whether a run is resumed on the same data."""
+        """Return a hash of names and scores, to check that a run is resumed on the same data."""
         return fingerprint([[(item.path.name, item.mos) for item in part] for part in (self.train, self.val)])
 
 
@@ -76,22 +76,22 @@ def fingerprint(facts: Any) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def read_ratings(dataset: str, data: Path, album: Album, *, least: int = 1, batch_option: str = "") -> Ratings:
-    """Read a data set, and measure the mean luma of pictures where its list does not say it.
+def read_ratings(dataset: str, data: Path, album: Album, *, at_least: int = 1, batch_option: str = "") -> Ratings:
+    """Read a data set; measure the mean luma of its pictures if its list does not contain it.
 
     Args:
         dataset: one of ``DATASETS``.
         data: its folder; for "csv", the file.
-        album: where to get pictures from.
-        least: training pictures that are needed, a batch.
+        album: reads the pictures.
+        at_least: number of training pictures needed, a batch.
         batch_option: the options that lower it, for the message.
 
     Raises:
         FileNotFoundError: the data set is not complete.
-        ValueError: there is no such data set; all scores are the same; too few pictures.
+        ValueError: no such data set; all scores are equal; too few pictures.
     """
     if dataset not in DATASETS:
-        raise ValueError(f"--dataset is {dataset!r}; those to train on are {', '.join(DATASETS)}")
+        raise ValueError(f"--dataset is {dataset!r}; those with scores to train on are {', '.join(DATASETS)}")
     split, scale = DATASETS[dataset]
     items = load(dataset, data, split).items
     scores = [item.mos for item in items]
@@ -100,17 +100,18 @@ def read_ratings(dataset: str, data: Path, album: Album, *, least: int = 1, batc
         raise ValueError(f"every picture of {data} has the score {low:g}; nothing can be learned from equal scores")
 
     train, val = split_by_hash([replace(item, mos=(item.mos - low) / (high - low)) for item in items])
-    if len(train) < least or len(val) < 4:
+    if len(train) < at_least or len(val) < 4:
+        remedy = f"lower {batch_option} or give more pictures" if batch_option else "give more pictures"
         raise ValueError(
-            f"{data} has {len(train)} training pictures and {len(val)} held out; {least} and 4 are needed, "
-            f"{f'lower {batch_option} or ' if batch_option else ''}give more pictures"
+            f"{data} has {len(train)} training pictures and {len(val)} held out; {at_least} and 4 are needed, {remedy}"
         )
     source = Path(data).name if dataset == "csv" else f"{NAMES[dataset]}'s training list"
-    return Ratings(dataset, source, *([with_luma(item, album) for item in part] for part in (train, val)))
+    train, val = ([with_luma(item, album) for item in part] for part in (train, val))
+    return Ratings(dataset, source, train, val)
 
 
 def with_luma(item: Rated, album: Album) -> Rated:
-    """Return the picture with its mean luma (BT.601, 0 to 255)."""
+    """Return the item with its mean luma (BT.601, 0 to 255), measured if it is unknown."""
     if not math.isnan(item.mean_luma):
         return item
     red, green, blue = album(item.path).mean((0, 1))
@@ -118,5 +119,5 @@ def with_luma(item: Rated, album: Album) -> Rated:
 
 
 def split_by_hash(items: Sequence[Rated], parts: int = 10) -> tuple[list[Rated], list[Rated]]:
-    """Return the training and the held-out part, one in ``parts`` by the hash of the file's name or scene."""
+    """Split into training and held-out items, one in ``parts``, by the hash of the file's name or scene."""
     return [item for item in items if not held_out(item, parts)], [item for item in items if held_out(item, parts)]

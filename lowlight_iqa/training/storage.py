@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a new file, which takes the place of ``path`` when the block ends.
+    """Yield the path of a new file, which replaces ``path`` when the block ends.
 
-    A process that is killed leaves the old file whole. Where the block fails the new file is removed.
+    If the process is killed, the old file is unchanged. If the block fails, the new file is removed.
 
     Raises:
-        OSError: it cannot be written; the message names the file and says what to do.
+        OSError: it cannot be written; the message names the file and the remedy.
     """
     new = path.with_name(f"{path.name}.new")
     try:
@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         new.replace(path)
     except BaseException as error:
         _remove(new)
-        if isinstance(error, (OSError, RuntimeError)):  # torch's writer knows nothing but RuntimeError
+        if isinstance(error, (OSError, RuntimeError)):  # torch.save raises RuntimeError for a full disk
             reason = str(error).splitlines()[0]
             raise OSError(
                 f"{path} cannot be written ({reason}); make room and allow writing there, or choose another folder"
@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file if it is there and the disk allows it."""
+    """Remove a file if it exists and the disk allows it."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

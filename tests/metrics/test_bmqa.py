@@ -98,12 +98,12 @@ def test_what_is_written_says_what_was_meant(levels):
 
 def test_free_wording_can_be_read_and_contradicts_nothing():
     rng = np.random.default_rng(0)
-    texts = {descriptions.write(LEVELS[rng.integers(len(LEVELS))], rng, free=True) for _ in range(300)}
+    texts = {descriptions.write(LEVELS[rng.integers(len(LEVELS))], rng, varied=True) for _ in range(300)}
     assert len(texts) > 250
     for text in texts:
         assert VOCABULARY.read(text, 77)[-1] == END
     for levels in LEVELS[::10]:
-        assert slots_of(descriptions.write(levels, rng, free=True)).items() <= levels.items()
+        assert slots_of(descriptions.write(levels, rng, varied=True)).items() <= levels.items()
 
 
 def test_the_slots_of_real_wording():

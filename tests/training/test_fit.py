@@ -117,8 +117,8 @@ def test_ratings_without_sense_pass_seldom():
         (lambda r: r[:49], {}, "has 49 ratings; 50 are needed"),
         (lambda r: 3 + 0 * r, {}, "every rating in .* is 3"),
         (lambda r: 6 - r, {}, "fall where quality rises"),
-        (lambda r: r, {"scale": (1, 3)}, "outside of the scale 1 to 3"),
-        (lambda r: r, {"scale": (5, 1)}, "outside of the scale 5 to 1"),
+        (lambda r: r, {"scale": (1, 3)}, "outside the scale 1 to 3"),
+        (lambda r: r, {"scale": (5, 1)}, "outside the scale 5 to 1"),
         (lambda r: r, {"dataset": "live"}, "no data set 'live' to fit to"),
     ],
 )

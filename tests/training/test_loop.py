@@ -125,7 +125,7 @@ def test_settings_that_differ_are_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=named) as error:
             run(tmp_path, settings=schedule(**changes), resume=True)
-        assert "start anew" in str(error.value)
+        assert "start again" in str(error.value)
 
 
 def test_there_must_be_something_to_resume(tmp_path):
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_one_error(tmp_path, damage):
         middle = len(whole) // 2
         flipped = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 400]) + whole[middle + 400 :]
         path.write_bytes({"cut": whole[:middle], "flipped": flipped, "empty": b"", "text": b"<html>"}[damage])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt is (damaged|of another version).*start anew") as error:
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is (damaged|of another version).*start again") as error:
         run(tmp_path, resume=True)
     assert "\n" not in str(error.value)
 

@@ -317,7 +317,7 @@ def test_fewer_pictures_than_a_batch_are_refused(data, tmp_path, capsys):
         (["--epochs", "-1"], "--epochs is -1; give a number"),
         (["--warmup", "nan"], "invalid int value"),
         (["--average", "nan"], "--average is nan; give a number"),
-        (["--dataset", "live"], "--dataset is 'live'; those to train on are biq2021, csv"),
+        (["--dataset", "live"], "--dataset is 'live'; those with scores to train on are biq2021, csv"),
     ],
 )
 def test_options_that_cannot_be_trained_with_are_named(recipe, data, tmp_path, capsys, options, word):

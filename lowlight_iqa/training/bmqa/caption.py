@@ -21,7 +21,7 @@ from .stage import Stage, unfreeze
 
 
 def run_caption(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
-    """Train the captioner; of degraded pictures nobody said how natural they look."""
+    """Train the captioner; the appearance of degraded pictures is unknown and not trained on."""
     recipe, material = stage.recipe, stage.material
     trained = unfreeze(network, network.captioner)
     cached, val_cached = cached_features(network, material, recipe, stage.folder.parent, stage.ranks)
@@ -29,15 +29,15 @@ def run_caption(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
 
     def batch_loss(net: BmqaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
         rows = [int(row) for row in rng.choice(len(cached.levels), size, replace=False)]
-        tokens, asked = targets(net, cached, rows, rng)
-        mine = ranks.share(range(size))
-        features = cached.values[[rows[i] for i in mine]].to(net.center)
-        tokens, mine_asked = tokens[mine].to(features.device), asked[mine].to(features)
-        logits, attended = net.captioner(features, tokens, recipe.dropout)
+        tokens, known = targets(net, cached, rows, rng)
+        shard = ranks.share(range(size))
+        features = cached.values[[rows[i] for i in shard]].to(net.center)
+        tokens, shard_known = tokens[shard].to(features.device), known[shard].to(features)
+        logits, attention = net.captioner(features, tokens, recipe.dropout)
 
         losses = F.cross_entropy(logits.mT, tokens, reduction="none")  # (N, T)
-        by_words = ranks.gather((losses * mine_asked).sum(1)).sum() / asked.to(features).sum()
-        by_cells = ranks.gather(unattended(attended, tokens)).mean()
+        by_words = ranks.gather((losses * shard_known).sum(1)).sum() / known.to(features).sum()
+        by_cells = ranks.gather(unattended(attention, tokens)).mean()
         wording = wording_loss(net, material, recipe, rng, ranks)
         figures = {"by_words": by_words.item(), "by_cells": by_cells.item(), "wording": wording.item()}
         return by_words + recipe.attend * by_cells + recipe.wording * wording, figures
@@ -49,27 +49,27 @@ def run_caption(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
     return stage.train(network, [(trained, recipe.caption_rate)], batch_loss, steps, validate=validate)
 
 
-def unattended(attended: Tensor, tokens: Tensor) -> Tensor:
-    """Return how far the attention (N, T, 1 + GRID^2), summed over the words, is from 1 in each cell; (N,).
+def unattended(attention: Tensor, tokens: Tensor) -> Tensor:
+    """Return the mean squared distance (N,) from 1 of each cell's attention (N, T, 1 + GRID^2), summed over words.
 
-    The share of the whole picture, the first, is spread over all cells.
+    The attention to the whole picture, the first position, is spread over all cells.
     """
-    said = (tokens != PAD).to(attended)[..., None]  # (N, T, 1)
-    cells = attended[..., 1:] + attended[..., :1] / (GRID * GRID)
-    return (1 - (cells * said).sum(1)).square().mean(1)
+    mask = (tokens != PAD).to(attention)[..., None]  # (N, T, 1)
+    cells = attention[..., 1:] + attention[..., :1] / (GRID * GRID)
+    return (1 - (cells * mask).sum(1)).square().mean(1)
 
 
 def wording_loss(
     network: BmqaNetwork, material: Material, recipe: Recipe, rng: np.random.Generator, ranks: Ranks
 ) -> Tensor:
-    """Return the cross-entropy of MLE's descriptions, from features that say nothing; 0 where there are none."""
+    """Return the cross-entropy of MLE's descriptions given features of 0; 0 if there are no descriptions."""
     if not material.texts:
         return network.center.new_zeros(())
     rows = rng.choice(len(material.texts), recipe.texts)
     texts = [network.vocabulary.encode(descriptions.tidy(material.texts[row].description)) for row in rows]
     tokens = padded(ranks.share(texts), network.center.device)
-    nothing = network.center.new_zeros(len(tokens), 1 + GRID * GRID, len(network.center))
-    logits, _ = network.captioner(nothing, tokens, recipe.dropout)
+    zeros = network.center.new_zeros(len(tokens), 1 + GRID * GRID, len(network.center))
+    logits, _ = network.captioner(zeros, tokens, recipe.dropout)
     losses = F.cross_entropy(logits.mT, tokens, reduction="none") * (tokens != PAD)
     total: Tensor = ranks.gather(losses.sum(1)).sum()
     return total / sum(len(text) for text in texts)
@@ -78,37 +78,37 @@ def wording_loss(
 def targets(
     network: BmqaNetwork, cached: Features, rows: Sequence[int], rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return tokens (N, T) to say of pictures, and which of them are asked for: not a degraded one's appearance."""
+    """Return target tokens (N, T) of pictures, and a mask of the known ones: not a degraded picture's appearance."""
     presenting = network.vocabulary.encode("presenting")[0]
-    texts, asked = [], []
+    texts, known = [], []
     for row in rows:
         levels = cached.levels[row]
-        known = "appearance" in levels
-        filled = levels if known else {**levels, "appearance": int(rng.integers(2))}
+        complete = "appearance" in levels
+        filled = levels if complete else {**levels, "appearance": int(rng.integers(2))}
         tokens = network.vocabulary.encode(cached.texts[row] or descriptions.write(filled, rng))
-        until = len(tokens) if known else tokens.index(presenting) + 1
+        count = len(tokens) if complete else tokens.index(presenting) + 1
         texts.append(tokens)
-        asked.append([1] * until + [0] * (len(tokens) - until))
-    return padded(texts), padded(asked)
+        known.append([1] * count + [0] * (len(tokens) - count))
+    return padded(texts), padded(known)
 
 
 @torch.inference_mode()
 def caption_figures(network: BmqaNetwork, features: Features) -> dict[str, float]:
-    """Return the share of captions with a slot's right word, and of words that are among the first five guesses."""
+    """Return the share of captions with the right word of each slot, and the top-5 accuracy of words."""
     right: dict[str, list[bool]] = {name: [] for name in SLOTS}
-    first_five = []
+    top_five = []
     rng = np.random.default_rng(0)
     for start in range(0, len(features.levels), 16):
         rows = range(start, min(start + 16, len(features.levels)))
         values = features.values[list(rows)].to(network.center)
-        for row, (tokens, _) in zip(rows, network.caption(values), strict=True):
-            found = slots_of(network.vocabulary.decode(tokens))
+        for row, (caption, _) in zip(rows, network.caption(values), strict=True):
+            captioned = slots_of(network.vocabulary.decode(caption))
             for name, level in features.levels[row].items():
-                right[name].append(found.get(name) == level)
+                right[name].append(captioned.get(name) == level)
 
-        wanted, asked = targets(network, features, rows, rng)
-        logits, _ = network.captioner(values, wanted.to(values.device))
-        among = (logits.topk(5, 2).indices.cpu() == wanted[..., None]).any(2)
-        first_five += among[asked.bool()].tolist()
-    figures = {name: float(np.mean(hits)) for name, hits in right.items() if hits}
-    return {**figures, "top_5": float(np.mean(first_five))}
+        tokens, known = targets(network, features, rows, rng)
+        logits, _ = network.captioner(values, tokens.to(values.device))
+        hits = (logits.topk(5, 2).indices.cpu() == tokens[..., None]).any(2)
+        top_five += hits[known.bool()].tolist()
+    figures = {name: float(np.mean(matches)) for name, matches in right.items() if matches}
+    return {**figures, "top_5": float(np.mean(top_five))}

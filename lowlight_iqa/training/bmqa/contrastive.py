@@ -1,4 +1,4 @@
-"""The contrastive stages, pretrain and align: a picture and its description get vectors that are alike."""
+"""The contrastive stages, pretrain and align: a picture and its description are mapped to similar vectors."""
 
 from __future__ import annotations
 
@@ -49,18 +49,21 @@ def run_pretrain(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
 def described(
     crop: np.ndarray, item: Rated, material: Material, rng: np.random.Generator
 ) -> tuple[np.ndarray, str, dict[str, int]]:
-    """Return a crop, degraded half of the time if no one described its picture; a text; and the text's slots."""
+    """Return a crop, its description and the description's slots.
+
+    A picture without a description by people is degraded half of the time and described by measurements.
+    """
     text = descriptions.tidy(item.description)
     if text:
         return crop, text, slots_of(text)
     if rng.random() < 0.5:
         crop = descriptions.as_degraded(crop, rng)
     levels = levels_of(to_tensor([crop]), material.rules)
-    return crop, descriptions.write(levels, rng, free=True), levels
+    return crop, descriptions.write(levels, rng, varied=True), levels
 
 
 def run_align(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
-    """Train on cached features until the loss is as low as the paper stops at; the trunk is frozen."""
+    """Train on cached features with a frozen trunk, until the loss reaches the paper's stopping value."""
     recipe, material = stage.recipe, stage.material
     parts = [network.image_alignment, network.text_tower, network.text_alignment, network.text_probe]
     trained = unfreeze(network, *parts, network.temperature)
@@ -69,7 +72,7 @@ def run_align(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
 
     def batch_loss(net: BmqaNetwork, rng: np.random.Generator, ranks: Ranks) -> tuple[Tensor, dict[str, float]]:
         rows = [int(row) for row in rng.choice(len(cached.levels), size, replace=False)]
-        texts = [cached.texts[row] or descriptions.write(cached.levels[row], rng, free=True) for row in rows]
+        texts = [cached.texts[row] or descriptions.write(cached.levels[row], rng, varied=True) for row in rows]
         tokens = [mask_words(net.vocabulary.encode(text), recipe.unknown, rng) for text in texts]
         slots = [cached.levels[row] for row in rows]
         features = cached.values[ranks.share(rows)].to(net.center)
@@ -95,7 +98,7 @@ def contrastive_loss(
     rng: np.random.Generator,
     ranks: Ranks,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Return the loss of pairs and that of MLE's descriptions; ``features`` are this rank's, the lists the batch's."""
+    """Return the loss of pairs and of MLE's descriptions; ``features`` are this rank's shard, the lists the batch."""
     pairs = pair_loss(network, features, ranks.share(tokens), slots, ranks)
     words = word_loss(network, material, recipe, rng, ranks)
     return pairs + recipe.words * words, {"pairs": pairs.item(), "words": words.item()}
@@ -104,7 +107,7 @@ def contrastive_loss(
 def pair_loss(
     network: BmqaNetwork, features: Tensor, tokens: list[list[int]], slots: list[Any], ranks: Ranks
 ) -> Tensor:
-    """Return the symmetric InfoNCE of a whole batch; pairs of the same slots are not to be told apart."""
+    """Return the symmetric InfoNCE of a whole batch; pairs with the same slots are not negatives of each other."""
     images = ranks.gather(network.image(features))
     texts = ranks.gather(network.text(padded(tokens, features.device)))
     same = torch.tensor([[one == other for other in slots] for one in slots], device=features.device)
@@ -114,7 +117,7 @@ def pair_loss(
 def word_loss(
     network: BmqaNetwork, material: Material, recipe: Recipe, rng: np.random.Generator, ranks: Ranks
 ) -> Tensor:
-    """Return the MSE of MLE's standardized scores, predicted from the descriptions alone; 0 where there are none."""
+    """Return the MSE of MLE's standardized scores predicted from the descriptions; 0 if there are no descriptions."""
     if not material.texts:
         return network.center.new_zeros(())
     scores = np.array([item.mos for item in material.texts])
@@ -122,22 +125,22 @@ def word_loss(
     texts = [network.vocabulary.encode(descriptions.tidy(material.texts[row].description)) for row in rows]
     tokens = [mask_words(text, recipe.unknown, rng) for text in texts]
     raw = ranks.gather(scores_of_texts(network, ranks.share(tokens)))
-    wanted = torch.tensor((scores[rows] - scores.mean()) / scores.std(), dtype=raw.dtype, device=raw.device)
-    return F.mse_loss(raw, wanted)
+    target = torch.tensor((scores[rows] - scores.mean()) / scores.std(), dtype=raw.dtype, device=raw.device)
+    return F.mse_loss(raw, target)
 
 
 def mask_words(tokens: list[int], share: float, rng: np.random.Generator) -> list[int]:
-    """Return tokens of which a share is unknown, as some of a user's words will be."""
+    """Replace a share of the tokens by the unknown token, since users' texts have unknown words."""
     return [UNKNOWN if token > UNKNOWN and rng.random() < share else token for token in tokens]
 
 
 def scores_of_texts(network: BmqaNetwork, tokens: Sequence[Sequence[int]]) -> Tensor:
-    """Return raw scores (N,) from texts alone."""
+    """Return raw scores (N,) predicted from texts only."""
     return network.text_probe(network.text(padded(tokens, network.center.device)))[:, 0]  # type: ignore[no-any-return]
 
 
 def words_only(material: Material) -> Callable[[BmqaNetwork], Mapping[str, float]] | None:
-    """Return the validation of the contrastive stages, if there are held-out descriptions."""
+    """Return the validation function of the contrastive stages; None without held-out descriptions."""
     if not material.val_texts:
         return None
     return lambda network: {"words_srcc": srcc_of_words(network, material.val_texts)}
@@ -145,6 +148,6 @@ def words_only(material: Material) -> Callable[[BmqaNetwork], Mapping[str, float
 
 @torch.inference_mode()
 def srcc_of_words(network: BmqaNetwork, items: Sequence[Rated]) -> float:
-    """Return the SRCC with people's scores of what descriptions alone say."""
+    """Return the SRCC of people's scores and those predicted from descriptions only."""
     tokens = [network.vocabulary.encode(descriptions.tidy(item.description)) for item in items]
     return srcc(scores_of_texts(network, tokens).double().cpu().numpy(), [item.mos for item in items])

@@ -1,9 +1,9 @@
-"""The making of descriptions: MLE's five slots, worded as its raters word them, from quantities that are measured.
+"""Write descriptions: MLE's five slots, worded as its raters word them, from measurements.
 
-BIQ2021 has scores but no words. So brightness, color contrast, noise and exposure are measured
-(``metrics.bmqa.measure``) and put into words by thresholds at which the words come as often, among random enhanced
-low-light pictures, as they do in MLE's 800 descriptions; natural or unnatural follows from the score. Objects are left
-out: nothing here sees them.
+BIQ2021 has scores but no descriptions. So brightness, color contrast, noise and exposure are measured
+(``metrics.bmqa.slots.measure``) and put into words by thresholds at which the words are as frequent, among random
+enhanced low-light pictures, as in MLE's 800 descriptions; natural or unnatural follows from the score. Objects are not
+described, since nothing here detects them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COUNTS = {
     "appearance": (401, 390),
 }
 
-# What may be added to a slot's word, as MLE's raters add it; no objects.
+# Additions to a slot's word, as MLE's raters make them; no objects.
 REMARKS: dict[str, tuple[tuple[str, ...], ...]] = {
     "brightness": (
         (" with insufficient lighting", " with large areas in shadow", " and the details are hard to discern"),
@@ -52,8 +52,8 @@ REMARKS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
 }
 
-# The same in other words, for the text tower alone.
-OTHERS: dict[str, tuple[tuple[str, ...], ...]] = {
+# Synonyms of the slots' words, for training the text tower.
+SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "brightness": (
         ("dark", "very dark", "gloomy", "dim", "poorly lit", "underexposed"),
         ("moderately lit", "dusky", "of medium brightness", "fairly lit"),
@@ -82,24 +82,26 @@ OTHERS: dict[str, tuple[tuple[str, ...], ...]] = {
 NOUNS = ("picture", "photo", "photograph", "image", "scene", "street", "night", "view")
 
 
-def write(levels: Mapping[str, int], rng: np.random.Generator, *, free: bool = False) -> str:
-    """A description of slots that are known, each as its word's place from the worst.
+def write(levels: Mapping[str, int], rng: np.random.Generator, *, varied: bool = False) -> str:
+    """Write a description of slots, each given as its word's level from the worst (0).
 
     Args:
         levels: the first four slots, and the appearance if it is known.
         rng: draws the wording.
-        free: mostly other words and another order than the template's, for the text tower.
+        varied: mostly use synonyms and another order than the template's, for the text tower.
     """
-    if free and rng.random() < 0.7:
-        return _freely(levels, rng)
+    if varied and rng.random() < 0.7:
+        return _write_varied(levels, rng)
+
     parts = []
     for name in ("brightness", "contrast", "noise", "exposure"):
         slot, level = SLOTS[name], levels[name]
-        often = 0.25 if name != "exposure" else 0.15
-        remark = str(rng.choice(REMARKS[name][level])) if rng.random() < often else ""
+        chance = 0.25 if name != "exposure" else 0.15
+        remark = str(rng.choice(REMARKS[name][level])) if rng.random() < chance else ""
         if name == "exposure" and not remark and rng.random() < 0.8:
             remark = " conditions"
         parts.append(f"{slot.words[level]} {slot.noun}{remark}")
+
     brightness, contrast, noise, exposure = parts
     text = f"The image has {brightness}, {contrast}, {noise} and {exposure}"
     if "appearance" in levels:
@@ -107,22 +109,22 @@ def write(levels: Mapping[str, int], rng: np.random.Generator, *, free: bool = F
     return text + "."
 
 
-def _freely(levels: Mapping[str, int], rng: np.random.Generator) -> str:
-    """Some of the slots, in any order, in any words."""
+def _write_varied(levels: Mapping[str, int], rng: np.random.Generator) -> str:
+    """Describe some of the slots in random order and words."""
     names = [str(name) for name in rng.permutation([*levels])][: int(rng.integers(2, len(levels) + 1))]
-    said = []
+    phrases = []
     for name in names:
         slot, level = SLOTS[name], levels[name]
-        words = str(rng.choice(OTHERS[name][level]))
-        said.append(words if rng.random() < 0.6 else f"{slot.words[level]} {slot.noun}")
+        synonym = str(rng.choice(SYNONYMS[name][level]))
+        phrases.append(synonym if rng.random() < 0.6 else f"{slot.words[level]} {slot.noun}")
     start = "" if rng.random() < 0.4 else f"a {rng.choice(NOUNS)}{rng.choice([' with ', ': ', ', '])}"
     end = rng.choice(["", ".", " in the image", " in the background"])
-    return f"{start}{', '.join(said)}{end}".capitalize()
+    return f"{start}{', '.join(phrases)}{end}".capitalize()
 
 
 def all_words() -> Iterable[str]:
-    """Every phrase that ``write`` can use."""
-    for table in (REMARKS, OTHERS):
+    """Yield every phrase that ``write`` can use."""
+    for table in (REMARKS, SYNONYMS):
         for levels in table.values():
             for phrases in levels:
                 yield from phrases
@@ -133,33 +135,33 @@ def all_words() -> Iterable[str]:
 
 
 def thresholds(values: Sequence[float] | np.ndarray, counts: Sequence[int]) -> list[float]:
-    """Where to part values so that they fall into ``len(counts)`` classes as often as the counts say.
+    """Return thresholds that divide values into ``len(counts)`` classes with frequencies proportional to the counts.
 
-    Each is just below the quantile: pictures that share the best value, such as nothing burnt out, are above it.
+    Each is just below its quantile, so that values equal to it, such as no burnt-out pixels, fall into the upper class.
     """
     edges = np.quantile(values, np.cumsum(counts)[:-1] / np.sum(counts))
     return [float(edge) for edge in np.nextafter(edges, -np.inf)]
 
 
 def as_degraded(picture: np.ndarray, rng: np.random.Generator, kind: str = "") -> np.ndarray:
-    """A picture (H, W, 3), bytes, after a random mixture of degradations or, each half of the time, one of a ramp.
+    """Degrade a picture (H, W, 3), bytes, by a random mixture or by one step of a ramp, each half of the time.
 
     Args:
-        picture: what is degraded.
+        picture: the picture.
         rng: draws the degradation and its noise.
-        kind: "mixture" or "ramp" to have that alone.
+        kind: "mixture" or "ramp" for that kind only.
     """
     kind = kind or str(rng.choice(["mixture", "ramp"]))
     how: Degradation = mixture(rng)
     if kind == "ramp":
-        ways = RAMPS[str(rng.choice(["under", "over", "noise", "desaturate", "oversaturate", "enhanced", "lift"]))]
-        how = ways[int(rng.integers(len(ways)))]
-    clean = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+        steps = RAMPS[str(rng.choice(["under", "over", "noise", "desaturate", "oversaturate", "enhanced", "lift"]))]
+        how = steps[int(rng.integers(len(steps)))]
+    clean = rearrange(torch.from_numpy(np.ascontiguousarray(picture)), "h w c -> c h w").float() / 255
     return to_uint8(render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))))
 
 
 def noisy_mixture(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """A picture (H, W, 3), bytes, after a random mixture of degradations, and the deviation of the noise left in it."""
+    """Degrade a picture (H, W, 3), bytes, by a random mixture; also return the deviation of the noise left in it."""
     how = mixture(rng)
     clean = rearrange(torch.from_numpy(picture), "h w c -> c h w").float() / 255
     made = render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)))
@@ -168,17 +170,22 @@ def noisy_mixture(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
 
 
 def slip(levels: Mapping[str, int], rates: Mapping[str, float], rng: np.random.Generator) -> dict[str, int]:
-    """The slots as a captioner gets them: each is off by one place with its own probability."""
+    """Simulate a captioner's errors: each slot's level is off by one with its own probability."""
     slipped = {}
     for name, level in levels.items():
-        places = len(SLOTS[name].words)
+        highest = len(SLOTS[name].words) - 1
         if rng.random() < rates[name]:
-            level += 1 if level == 0 else -1 if level == places - 1 else int(rng.choice([-1, 1]))
+            if level == 0:
+                level = 1
+            elif level == highest:
+                level -= 1
+            else:
+                level += int(rng.choice([-1, 1]))
         slipped[name] = level
     return slipped
 
 
 def tidy(text: str) -> str:
-    """An MLE description without its slips of the keyboard: one space, 'an unnatural'."""
+    """Correct typing errors of MLE's descriptions: repeated spaces and commas, 'a unnatural'."""
     text = re.sub(r"\s+", " ", text).replace("a unnatural", "an unnatural").strip()
     return re.sub(r" ?,[ ,]*", ", ", text)

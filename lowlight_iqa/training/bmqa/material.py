@@ -30,36 +30,36 @@ class Material:
 
     ratings: Ratings
     album: Album
-    texts: list[Rated]  # MLE's descriptions, of scenes to train on
+    texts: list[Rated]  # MLE's descriptions of the training scenes
     val_texts: list[Rated]
     rules: dict[str, list[float]]  # the thresholds of each slot's words
     levels: dict[Path, dict[str, int]]  # the slots of each picture
 
     def fingerprint(self) -> str:
-        """Return a hash of the data, to tell whether a stage is resumed on the same."""
+        """Return a hash of the data, to check that a stage is resumed on the same data."""
         texts = [(item.path.name, item.mos, item.description) for item in (*self.texts, *self.val_texts)]
         return fingerprint([self.ratings.fingerprint(), texts, self.rules])
 
 
 def read_pictures(data: Path, recipe: Recipe, album: Album) -> Ratings:
-    """Read the pictures to train on and those held out, scores on 0..1."""
-    least = max(recipe.pretrain_batch, recipe.score_batch)
+    """Read training and held-out pictures, scores on 0..1."""
+    batch = max(recipe.pretrain_batch, recipe.score_batch)
     options = "--pretrain-batch and --score-batch"
-    return read_ratings(recipe.dataset, data, album, least=least, batch_option=options)
+    return read_ratings(recipe.dataset, data, album, at_least=batch, batch_option=options)
 
 
 def read_texts(folder: Path | None) -> tuple[list[Rated], list[Rated]]:
-    """Read MLE's descriptions; return those of the scenes to train on and those of one scene in five, held out."""
+    """Read MLE's descriptions; return those of the training scenes and those of the held-out scenes, one in five."""
     if folder is None:
         return [], []
     return split_by_hash(mle.read(folder, "train", pictures=False), parts=5)
 
 
 def find_rules(train: Sequence[Rated], album: Album, recipe: Recipe) -> dict[str, list[float]]:
-    """Find thresholds at which each word comes as often as in MLE: on random degraded pictures, and on the scores.
+    """Find the thresholds at which each word is as frequent as in MLE, on random degraded pictures and on the scores.
 
-    Those of the noise part what was put in, not what is measured: smoothing hides noise from the measure, and the
-    thresholds of the measured values would lie below what fine texture is measured as.
+    Those of noise are thresholds of the noise added, not of the noise measured: smoothing reduces the measured noise,
+    and thresholds of measured values would be lower than the measurement of fine texture.
     """
     rng = np.random.default_rng([recipe.seed, 3])
     values: dict[str, list[float]] = {name: [] for name in list(SLOTS)[:4]}
@@ -69,18 +69,18 @@ def find_rules(train: Sequence[Rated], album: Album, recipe: Recipe) -> dict[str
         for name, value in {**measured, "noise": -noise}.items():
             values[name].append(value)
 
-    rules = {name: descriptions.thresholds(found, descriptions.COUNTS[name]) for name, found in values.items()}
+    rules = {name: descriptions.thresholds(column, descriptions.COUNTS[name]) for name, column in values.items()}
     rules["appearance"] = descriptions.thresholds([i.mos for i in train], descriptions.COUNTS["appearance"])
     return rules
 
 
 def find_levels(items: Sequence[Rated], album: Album, rules: dict[str, list[float]]) -> dict[Path, dict[str, int]]:
-    """Find the slots of each picture: what people said of it, or measured and, the appearance, from the score."""
+    """Find the slots of each picture: from people's description, else measured, and the appearance from the score."""
     levels = {}
     for item in items:
-        made = levels_of(album.tensor(item.path), rules)
-        made["appearance"] = int(item.mos > rules["appearance"][0])
-        levels[item.path] = {**made, **slots_of(descriptions.tidy(item.description))}
+        measured = levels_of(album.tensor(item.path), rules)
+        measured["appearance"] = int(item.mos > rules["appearance"][0])
+        levels[item.path] = {**measured, **slots_of(descriptions.tidy(item.description))}
     return levels
 
 
@@ -92,19 +92,19 @@ class Features:
     """Features of pictures and of degraded copies, for the stages that freeze the trunk."""
 
     values: Tensor  # (M, 1 + GRID^2, F), float16
-    levels: list[dict[str, int]]  # without the appearance for degraded pictures: nobody scored them
-    texts: list[str]  # people's, or ""
+    levels: list[dict[str, int]]  # without the appearance for degraded pictures, which have no scores
+    texts: list[str]  # people's descriptions, or ""
 
     @property
     def rated(self) -> list[int]:
-        """Rows of the pictures that are not degraded, in the order of the items they were made from."""
+        """Rows of the undegraded pictures, in the order of the rated items."""
         return [row for row, levels in enumerate(self.levels) if "appearance" in levels]
 
 
 def cached_features(
     network: BmqaNetwork, material: Material, recipe: Recipe, folder: Path, ranks: Ranks
 ) -> tuple[Features, Features]:
-    """Return features of the training and of the held-out pictures, each with degraded copies."""
+    """Return features of the training and of the held-out pictures, both with degraded copies."""
     network.eval()  # batch norms must not make a picture's features depend on its neighbors
     ratings, copies, seed = material.ratings, recipe.degraded, recipe.seed
     return (
@@ -116,7 +116,7 @@ def cached_features(
 def _cached(
     network: BmqaNetwork, items: Sequence[Rated], material: Material, copies: int, seed: int, path: Path, ranks: Ranks
 ) -> Features:
-    """Return features from a file, as long as the trunk and the pictures are the same; else compute and write them."""
+    """Read features from a file if they are of the same trunk and pictures; else compute and write them."""
     facts = [[item.path.name for item in items], copies, seed, material.rules]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for value in (*network.tower.state_dict().values(), network.center, network.scale):
@@ -124,14 +124,14 @@ def _cached(
     origin = digest.hexdigest()
 
     features = _read(path, origin)
-    ranks.barrier()  # all have looked before one writes
+    ranks.barrier()  # all ranks have read before one writes
     if features is not None:
         return features
 
     if ranks.rank == 0:
-        made = compute_features(network, items, material, copies, seed)
+        computed = compute_features(network, items, material, copies, seed)
         with replacing(path) as new:
-            torch.save({**vars(made), "origin": origin}, new)
+            torch.save({**vars(computed), "origin": origin}, new)
     ranks.barrier()
     features = _read(path, origin)
     if features is None:
@@ -140,12 +140,14 @@ def _cached(
 
 
 def _read(path: Path, origin: str) -> Features | None:
-    """Return the features of a file; None if there is none, or it is damaged or of another origin."""
+    """Read features from a file; None if it does not exist, is damaged or was made from other inputs."""
     if not path.is_file():
         return None
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
-        return Features(saved["values"], saved["levels"], saved["texts"]) if saved["origin"] == origin else None
+        if saved["origin"] != origin:
+            return None
+        return Features(saved["values"], saved["levels"], saved["texts"])
     except Exception as error:  # zip, pickle and torch each raise errors of their own
         log.info("%s is damaged (%s) and computed again", path, error)
         return None
@@ -155,7 +157,7 @@ def _read(path: Path, origin: str) -> Features | None:
 def compute_features(
     network: BmqaNetwork, items: Sequence[Rated], material: Material, copies: int, seed: int
 ) -> Features:
-    """Compute features of pictures, each followed by so many degraded copies."""
+    """Compute features of pictures, each followed by those of its degraded copies."""
     from tqdm import tqdm
 
     device = network.center.device
@@ -163,8 +165,8 @@ def compute_features(
     for index, item in enumerate(tqdm(items, desc="features", unit="picture", disable=None)):
         picture = material.album(item.path)
         rng = np.random.default_rng([seed, index])
-        shown = [picture, *(descriptions.as_degraded(picture, rng) for _ in range(copies))]
-        values += [network.features(to_tensor([each]).to(device)).half().cpu() for each in shown]
-        levels += [material.levels[item.path], *(levels_of(to_tensor([each]), material.rules) for each in shown[1:])]
+        degraded = [descriptions.as_degraded(picture, rng) for _ in range(copies)]
+        values += [network.features(to_tensor([each]).to(device)).half().cpu() for each in (picture, *degraded)]
+        levels += [material.levels[item.path], *(levels_of(to_tensor([each]), material.rules) for each in degraded)]
         texts += [descriptions.tidy(item.description), *[""] * copies]
     return Features(torch.cat(values), levels, texts)

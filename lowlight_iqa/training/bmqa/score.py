@@ -1,4 +1,4 @@
-"""The score stage: people's scores, of the picture and of a description with the mistakes that a captioner makes."""
+"""The score stage: people's scores, from the picture and a description with simulated errors of a captioner."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .stage import Stage, unfreeze
 
 
 def run_score(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
-    """Train on people's scores; everything but the captioner, and the trunk if it has a rate."""
+    """Train everything but the captioner on people's scores; the trunk only if it has a learning rate."""
     recipe, material = stage.recipe, stage.material
     train, val = material.ratings.train, material.ratings.val
     parts = [network.image_alignment, network.text_tower, network.text_alignment, network.probe, network.text_probe]
@@ -46,7 +46,7 @@ def run_score(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
             features = net.features(to_tensor(ranks.share(crops)).to(net.center.device))
         else:
             features = cached.values[[rated_rows[index] for index in ranks.share(chosen)]].to(net.center)
-        # A channel is dropped in all cells: the others know what it says in one.
+        # A channel is dropped in all cells together, since its values in the cells are similar.
         features = features * F.dropout(torch.ones_like(features[:, :1]), recipe.channel_dropout)
         tokens = [
             mask_words(text_of(net, train[index], material, recipe, rng), recipe.unknown, rng) for index in chosen
@@ -54,15 +54,15 @@ def run_score(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
         text = net.text(padded(ranks.share(tokens), net.center.device))
         raw = ranks.gather(net.fuse(net.image(features), text))
 
-        wanted = (scores[chosen] - scores.mean()) / scores.std()
-        target = torch.tensor(wanted, dtype=raw.dtype, device=raw.device)
+        standardized = (scores[chosen] - scores.mean()) / scores.std()
+        target = torch.tensor(standardized, dtype=raw.dtype, device=raw.device)
         by_plcc, by_mse = plcc_loss(raw, target), F.mse_loss(raw, target)
         words = word_loss(net, material, recipe, rng, ranks)
         figures = {"plcc": by_plcc.item(), "mse": by_mse.item(), "words": words.item()}
         return by_plcc + recipe.by_mse * by_mse + recipe.words * words, figures
 
     def validate(net: BmqaNetwork) -> dict[str, float]:
-        # The appearance is left out of the texts: it follows from the score.
+        # The texts omit the appearance, which follows from the score.
         known = [{k: v for k, v in material.levels[item.path].items() if k != "appearance"} for item in val]
         tokens = [net.vocabulary.encode(plain_sentence(levels)) for levels in known]
         features = features_of(net, material) if recipe.trunk_rate else val_cached.values[val_cached.rated]
@@ -73,7 +73,7 @@ def run_score(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:
 
 
 def unfreeze_trunk(network: BmqaNetwork, recipe: Recipe) -> list[nn.Parameter]:
-    """Return the trunk's parameters but for a compact one's leading stages, unfrozen if they have a rate."""
+    """Return the trunk's parameters without a compact trunk's leading stages; unfreeze them if they have a rate."""
     trunk: Any = network.tower.trunk
     trained = list(trunk.parameters())
     if isinstance(network.tower, CompactTower) and recipe.frozen:
@@ -86,18 +86,18 @@ def unfreeze_trunk(network: BmqaNetwork, recipe: Recipe) -> list[nn.Parameter]:
 def text_of(
     network: BmqaNetwork, item: Rated, material: Material, recipe: Recipe, rng: np.random.Generator
 ) -> list[int]:
-    """Return a description of a picture as tokens: people's, or one made with a captioner's mistakes."""
+    """Return a description of a picture as tokens: people's, or one with simulated errors of a captioner."""
     text = descriptions.tidy(item.description)
     if not text:
         rates = {name: recipe.appearance_slip if name == "appearance" else recipe.slip for name in SLOTS}
         levels = descriptions.slip(material.levels[item.path], rates, rng)
-        text = descriptions.write(levels, rng, free=bool(rng.random() < 0.4))
+        text = descriptions.write(levels, rng, varied=bool(rng.random() < 0.4))
     return network.vocabulary.encode(text)
 
 
 @torch.no_grad()
 def start_probe(network: BmqaNetwork, material: Material, cached: Features, recipe: Recipe) -> None:
-    """Start the probe at the ridge regression on the vectors as they are: a random one would pull the trunk about."""
+    """Initialize the probe by ridge regression on the current vectors: a random probe would distort the towers."""
     rng = np.random.default_rng([recipe.seed, 5])
     used = network.config.modalities
     rows = []
@@ -108,12 +108,12 @@ def start_probe(network: BmqaNetwork, material: Material, cached: Features, reci
     x = torch.cat(rows).double().cpu().numpy()
 
     scores = material.ratings.scores
-    middle = x.mean(0)
-    x, y = x - middle, (scores - scores.mean()) / scores.std()
+    center = x.mean(0)
+    x, y = x - center, (scores - scores.mean()) / scores.std()
     ridge = 0.03 * len(x) * x.var(0).mean() + 1e-9
     solution = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
     network.probe.weight.copy_(torch.from_numpy(solution)[None])
-    network.probe.bias.fill_(float(-middle @ solution))
+    network.probe.bias.fill_(float(-center @ solution))
 
 
 @torch.inference_mode()
@@ -126,7 +126,7 @@ def features_of(network: BmqaNetwork, material: Material) -> Tensor:
 
 @torch.inference_mode()
 def raw_scores(network: BmqaNetwork, features: Tensor, tokens: Sequence[list[int]] | None) -> np.ndarray:
-    """Return raw scores by these texts, or by the captioner's if there are none; float64."""
+    """Return raw scores with these texts, or with the captioner's if ``tokens`` is None; float64."""
     raw = []
     for row in range(len(features)):
         one = features[row : row + 1].to(network.center)

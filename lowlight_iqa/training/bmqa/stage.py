@@ -1,4 +1,4 @@
-"""What the stages share: the network to start from, its files, what is trained, how training is called."""
+"""Shared by the stages: the initial network, its files, the trained parameters, and the call of the training loop."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Stage:
         validate: Callable[[BmqaNetwork], Mapping[str, float]] | None = None,
         stop: Callable[[Mapping[str, float]], bool] | None = None,
     ) -> BmqaNetwork:
-        """Call ``loop.train`` with the stage's schedule; ``steps`` is of an epoch."""
+        """Call ``loop.train`` with the stage's schedule of ``steps`` per epoch."""
         recipe = self.recipe
         schedule = Schedule(
             getattr(recipe, f"{self.name}_epochs"),
@@ -85,11 +85,11 @@ def unfreeze(network: BmqaNetwork, *parts: nn.Module | nn.Parameter) -> list[nn.
     return trained
 
 
-# Where a run starts from
+# The initial network and its files
 
 
 def new_network(recipe: Recipe, vocabulary: Vocabulary, initial: str | None) -> BmqaNetwork:
-    """Return an untrained network around a trunk that is trained."""
+    """Build an untrained network around a trained trunk."""
     compact = recipe.tower.startswith("lite")
     config = Config(recipe.tower) if compact else paper_config(recipe.tower)
     network = BmqaNetwork(replace(config, text=recipe.text, modalities=recipe.modalities), vocabulary)
@@ -107,10 +107,10 @@ def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, t
     """Center and scale the tower's features by those of some pictures.
 
     Args:
-        network: what is changed.
+        network: the network.
         items: about ``count`` of them are used.
-        album: where to get pictures from.
-        trained: whether the trunk is; the batch norms of one that is not first take the pictures' statistics.
+        album: reads the pictures.
+        trained: whether the trunk is trained; if not, its batch norms are first set to the pictures' statistics.
         count: number of pictures.
     """
     some = items[:: max(1, len(items) // count)]
@@ -126,7 +126,7 @@ def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, t
 
 
 def write_network(path: Path, network: BmqaNetwork, rules: Mapping[str, list[float]]) -> None:
-    """Write what a stage has made, for the next one.
+    """Write a stage's network for the next stage.
 
     Raises:
         OSError: the file cannot be written.
@@ -137,7 +137,7 @@ def write_network(path: Path, network: BmqaNetwork, rules: Mapping[str, list[flo
 
 
 def read_network(path: Path, modalities: str) -> tuple[BmqaNetwork, dict[str, list[float]]]:
-    """Read what ``write_network`` wrote, to score by these modalities.
+    """Read a network written by ``write_network``, with other modalities.
 
     Raises:
         ValueError: the file is damaged.

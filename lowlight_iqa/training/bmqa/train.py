@@ -1,8 +1,8 @@
-"""The recipe of ``bmqa`` in four stages: pretrain, align, score, caption. docs/bmqa.md says what each is for.
+"""The recipe of ``bmqa`` in four stages: pretrain, align, score, caption. docs/bmqa.md explains each of them.
 
-A stage starts from the last one before it in the same run folder, so a stage can be left out, as the ablation does.
-Texts are people's where the data have them, otherwise made (``descriptions``); MLE's descriptions, which come without
-pictures, teach the text tower what words say of the score.
+A stage starts from the last one before it in the same run folder, so a stage can be omitted, as in the ablation.
+Texts are people's if the data have them, otherwise generated (``descriptions``). MLE's descriptions, which come without
+pictures, train the text tower to predict scores from words.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ def train_bmqa(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train one stage; the last one writes the metric.
+    """Train one stage; the last stage writes the metric.
 
     Args:
         data: the folder (for "csv", the file) of ``recipe.dataset``.
         out: folder of the run; a stage writes ``train.log``, ``checkpoint.pt`` and its network to a folder of its name.
         recipe: the numbers.
         stage: one of ``STAGES``; it starts from the last stage before it that is in ``out``.
-        texts: MLE's folder, of which the list MLE-training.json is read; None does without.
-        initial: for the first stage of a run, whose trunk to start from: a metric with a compact trunk ("leiq"), a
-            directory that training such a one has written, or, for a trunk of timm, its weights as safetensors. None:
-            ImageNet for a compact trunk, random for one of timm.
+        texts: MLE's folder, of which the list MLE-training.json is read; None: without it.
+        initial: the trunk that the first stage of a run starts from: a metric with a compact trunk ("leiq"), a
+            directory written by training one, or, for a trunk of timm, its weights as safetensors. None: ImageNet for
+            a compact trunk, random for one of timm.
         resume: continue from the stage's checkpoint.
         device: where to compute.
 
@@ -63,7 +63,7 @@ def train_bmqa(
 
     Raises:
         FileNotFoundError: the data are not complete; nothing to resume from.
-        ValueError: no such stage or data set; fewer pictures than a batch; a checkpoint that is damaged or of another
+        ValueError: no such stage or data set; fewer pictures than a batch; a damaged checkpoint or one of another
             recipe.
         OSError: a file cannot be written.
     """
@@ -96,7 +96,7 @@ def train_bmqa(
 def start(
     data: Path, out: Path, recipe: Recipe, stage: str, texts: Path | None, initial: str | None
 ) -> tuple[BmqaNetwork, Material]:
-    """Read the data and make the network: that of the last stage before, or a new one."""
+    """Read the data and the network of the previous stage, or build a new one."""
     album = Album()
     ratings = read_pictures(data, recipe, album)
     train_texts, val_texts = read_texts(texts)
@@ -104,13 +104,13 @@ def start(
     before = [out / each / NETWORK for each in STAGES[: STAGES.index(stage)] if (out / each / NETWORK).is_file()]
     if before:
         if initial:
-            raise ValueError(f"{before[-1]} is there to start from; --initial is for the first stage of a run")
+            raise ValueError(f"this stage starts from {before[-1]}; --initial is for the first stage of a run")
         network, rules = read_network(before[-1], recipe.modalities)
         log.info("from %s", before[-1])
     else:
         rules = find_rules(ratings.train, album, recipe)
-        spoken = [descriptions.tidy(item.description) for item in (*ratings.train, *train_texts)]
-        network = new_network(recipe, Vocabulary.of([*descriptions.all_words(), *spoken]), initial)
+        by_people = [descriptions.tidy(item.description) for item in (*ratings.train, *train_texts)]
+        network = new_network(recipe, Vocabulary.of([*descriptions.all_words(), *by_people]), initial)
         standardize(network, ratings.train, album, trained=bool(initial))
 
     levels = find_levels([*ratings.train, *ratings.val], album, rules)
@@ -121,7 +121,7 @@ def start(
 
 
 def measure_all(network: BmqaNetwork, material: Material) -> tuple[dict[str, float], list[float]]:
-    """Return figures on held-out pictures by the captioner's words, and the mapping from raw scores to 0..1."""
+    """Return figures on held-out pictures with the captioner's words, and the mapping from raw scores to 0..1."""
     val = material.ratings.val
     features = features_of(network, material)
     raw = raw_scores(network, features, None)
@@ -136,7 +136,7 @@ def measure_all(network: BmqaNetwork, material: Material) -> tuple[dict[str, flo
 
 
 def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
-    """Return the card of a freshly trained metric: what it is, what it learned from, its validation figures."""
+    """Return the card of the trained metric, with its training data and validation figures."""
     by = {"both": "", "image": ", scoring by the image alone", "text": ", scoring by the caption alone"}
     ratings, texts = material.ratings, material.texts
     return replace(

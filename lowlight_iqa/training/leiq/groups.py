@@ -1,4 +1,4 @@
-"""Training and validation data of ``leiq``: rated pictures, and groups of degraded ones that are made of the clean."""
+"""Training and validation data of ``leiq``: rated pictures, and groups of degraded versions of the clean ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...attributes import ATTRIBUTES
+from ...data import Rated
 from ...distributed import Ranks
 from ..degradations import HALF, RAMPS, degrade, is_typical, mixture
 from ..loop import log
@@ -24,8 +25,8 @@ from ..storage import replacing
 from .recipe import Recipe
 
 LEVELS = 6  # pictures of a group: the clean one and five degraded ones
-# By how much of the rated batch's deviation the next picture of a group must score lower. Where people may like the
-# first steps of a ramp or not notice them, its order is asked for without a margin.
+# How much lower the next picture of a group should score, in deviations of the rated batch's scores. Ramps whose first
+# steps people may like or not notice have no margin.
 FULL_MARGIN = 0.4
 MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate": 0.0, "desaturate": 0.0}
 
@@ -44,10 +45,10 @@ class Material:
     """Training and validation data of a run."""
 
     ratings: Ratings
-    chance: np.ndarray  # of drawing each training picture; sums to 1
+    chance: np.ndarray  # probability of drawing each training picture; sums to 1
     groups: list[Group]
     val_groups: list[Group]  # made from held-out pictures
-    origin: str  # hash of what ``groups`` were made of
+    origin: str  # hash of the inputs of ``groups``
     album: Album
 
 
@@ -59,37 +60,37 @@ def gather_material(data: Path, out: Path, recipe: Recipe, clean: Sequence[Path]
         ValueError: too few pictures; none of them counts as clean.
     """
     album = Album(side=recipe.view)
-    ratings = read_ratings(recipe.dataset, data, album, least=recipe.rated, batch_option="--rated")
+    ratings = read_ratings(recipe.dataset, data, album, at_least=recipe.rated, batch_option="--rated")
 
-    least = ratings.at_quantile_of(recipe.clean_mos)
-    sources = [
-        [item.path for item in part if item.mos > least and is_clean(album(item.path), recipe.degraded_crop)]
-        for part in (ratings.train, ratings.val)
-    ]
+    threshold = ratings.at_quantile_of(recipe.clean_mos)
+    sources = [clean_pictures(part, threshold, album, recipe.degraded_crop) for part in (ratings.train, ratings.val)]
     sources[0] += clean
     for name, paths in zip(("training", "validation"), sources, strict=True):
         if not paths:
             raise ValueError(
-                f"no {name} picture counts as clean (score above {least:.2f} of 1, well exposed, colored); "
+                f"no {name} picture counts as clean (score above {threshold:.2f} of 1, well exposed, colored); "
                 "lower --clean-mos or give more rated pictures"
             )
 
-    size, counts = recipe.degraded_crop, (recipe.degraded, max(8, recipe.degraded // 8))
-    made = [
-        cached_groups(out / f"{name}.npz", paths, count, size, recipe.seed + offset, album, ranks)
-        for offset, (name, paths, count) in enumerate(zip(("degraded", "held_out"), sources, counts, strict=True))
-    ]
-    (groups, origin), (val_groups, _) = made
+    size, seed = recipe.degraded_crop, recipe.seed
+    val_count = max(8, recipe.degraded // 8)
+    groups, origin = cached_groups(out / "degraded.npz", sources[0], recipe.degraded, size, seed, album, ranks)
+    val_groups, _ = cached_groups(out / "held_out.npz", sources[1], val_count, size, seed + 1, album, ranks)
     return Material(ratings, chances(ratings, recipe.bright), groups, val_groups, origin, album)
 
 
+def clean_pictures(rated: Sequence[Rated], threshold: float, album: Album, size: int) -> list[Path]:
+    """Return the pictures with scores above a threshold that can be degraded in crops of ``size``."""
+    return [item.path for item in rated if item.mos > threshold and is_clean(album(item.path), size)]
+
+
 def is_clean(picture: np.ndarray, size: int) -> bool:
-    """Whether a picture (H, W, 3) that people liked can be degraded in crops of ``size``."""
+    """Check that a picture (H, W, 3) with a good score can be degraded in crops of ``size``."""
     return min(picture.shape[:2]) >= size and is_typical(to_tensor([picture])[0])
 
 
 def chances(ratings: Ratings, bright: float) -> np.ndarray:
-    """Return the chance of drawing each training picture, ``bright`` of those that are not dark together."""
+    """Return the probability of drawing each training picture; those that are not dark have ``bright`` together."""
     chance = np.array([1 - bright if item.dark else bright for item in ratings.train])
     for kind in (True, False):
         members = np.array([item.dark == kind for item in ratings.train])
@@ -99,14 +100,14 @@ def chances(ratings: Ratings, bright: float) -> np.ndarray:
 
 
 def make_groups(clean: Sequence[Path], count: int, size: int, seed: int, album: Album) -> Iterable[Group]:
-    """Make groups of degraded crops; two of three are mixtures, the third is a ramp, each kind in turn."""
+    """Make groups of degraded crops; two of three are mixtures, the third is a ramp of each kind in turn."""
     kinds = list(RAMPS)
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         crop = random_crop(album(clean[int(rng.integers(len(clean)))]), size, rng)
         kind = kinds[index // 3 % len(kinds)] if index % 3 == 2 else "mixture"
         ways = list(RAMPS[kind]) if kind in RAMPS else [mixture(rng) for _ in range(LEVELS - 1)]
-        # No camera is without noise, and a target that is the same for most pictures could not be ranked.
+        # Every camera has noise, and a target that is equal for most pictures could not be ranked.
         ways = [replace(how, noise=max(how.noise, rng.uniform(0.01, 0.08))) for how in ways]
 
         source = rearrange(torch.from_numpy(np.ascontiguousarray(crop)), "h w c -> c h w").float() / 255
@@ -121,16 +122,16 @@ def make_groups(clean: Sequence[Path], count: int, size: int, seed: int, album: 
 def cached_groups(
     path: Path, clean: Sequence[Path], count: int, size: int, seed: int, album: Album, ranks: Ranks
 ) -> tuple[list[Group], str]:
-    """Return ``make_groups`` of these arguments and a hash of their origin.
+    """Return ``make_groups`` of these arguments and a hash of their inputs.
 
-    They are read from a file if it holds just them; else they are made and written there, so that a resumed run and
-    other processes need not make them again.
+    They are read from a file if it holds groups of the same inputs; else they are made and written there, for resumed
+    runs and other processes.
     """
     from tqdm import tqdm
 
     origin = origin_of(clean, count, size, seed)
     groups = read_groups(path, origin)
-    ranks.barrier()  # all have looked before one writes
+    ranks.barrier()  # all ranks have read before one writes
     if groups is not None:
         return groups, origin
 
@@ -147,24 +148,24 @@ def cached_groups(
 
 
 def origin_of(clean: Sequence[Path], count: int, size: int, seed: int) -> str:
-    """Return a hash of all that ``make_groups`` makes groups of: its arguments, the files and the degradations."""
+    """Return a hash of all inputs of ``make_groups``: its arguments, the files and the degradations."""
     files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in clean]
     facts = [files, count, size, seed, LEVELS, HALF, repr(RAMPS)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def read_groups(path: Path, origin: str) -> list[Group] | None:
-    """Return the groups of a file; None if there is none, or it is damaged or of another origin."""
+    """Read groups from a file; None if it does not exist, is damaged or was made from other inputs."""
     if not path.is_file():
         return None
     try:
         with np.load(path) as file:
-            found, kinds, pictures, targets = (file[name] for name in ("origin", "kinds", "pictures", "targets"))
+            saved_origin, kinds, pictures, targets = (file[name] for name in ("origin", "kinds", "pictures", "targets"))
     except Exception as error:  # zip, zlib and numpy each raise errors of their own
         log.info("%s is damaged (%s) and made again", path, error)
         return None
-    if str(found) != origin:
-        log.info("%s was made of other pictures or numbers and is made again", path)
+    if str(saved_origin) != origin:
+        log.info("%s was made from other pictures or numbers and is made again", path)
         return None
     return [Group(str(kind), *arrays) for kind, *arrays in zip(kinds, pictures, targets, strict=True)]
 
@@ -188,20 +189,20 @@ def write_groups(path: Path, groups: Sequence[Group], origin: str) -> None:
 def group_loss(
     groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor, spread: Tensor, order: float = 1.0
 ) -> Tensor:
-    """Return attribute PLCC losses and the MOS head's order loss of whole groups; outputs in the groups' order.
+    """Return the sum of the attributes' PLCC losses and the MOS head's order loss over groups.
 
     Args:
         groups: G groups.
-        raw: outputs of the heads, (G * LEVELS,) each.
+        raw: outputs of the heads in the groups' order, (G * LEVELS,) each.
         targets: (G * LEVELS, 6).
-        spread: deviation of the MOS outputs on rated pictures, to give the margin its unit.
+        spread: deviation of the MOS outputs on rated pictures, the unit of the margin.
         order: weight of the order loss.
     """
     loss = torch.stack([plcc_loss(raw[name], targets[:, index]) for index, name in enumerate(ATTRIBUTES)]).sum()
     scores = rearrange(raw["mos"], "(group level) -> group level", level=LEVELS) / spread
     for group, row in zip(groups, scores, strict=True):
         margin = MARGIN.get(group.kind, FULL_MARGIN)
-        if group.kind == "mixture":  # mixtures have no order among themselves: each is below the clean one
+        if group.kind == "mixture":  # mixtures have no order among themselves; each is worse than the clean picture
             row = torch.stack([row[:1].expand(LEVELS - 1), row[1:]], 1)
         loss = loss + order * order_loss(row, margin) / len(groups)
     return loss

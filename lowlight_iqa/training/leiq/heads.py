@@ -1,4 +1,4 @@
-"""The heads of ``leiq`` in closed form: where they start from, and the exposure ladder that they end with.
+"""The heads of ``leiq`` in closed form: their initialization, and the final fit to ladders of falling exposure.
 
 A head is linear in the trunk's pooled statistics, so both are convex problems.
 """
@@ -22,16 +22,16 @@ from ..pictures import Album, to_tensor
 from .groups import Group, Material
 from .recipe import Recipe
 
-# Down to almost black: without the last two steps, black pictures scored above dark ones.
+# Down to almost black: without the last two steps, black pictures would score above dark ones.
 LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32, -6.0, -8.5))
 
-TENTH = 3  # the rung of a tenth of the exposure
+TENTH = 3  # index of a tenth of the exposure
 NOISE_SIDES = (512, 384, 384, 256, 256, 256, 128, 128, 128)
 
 
 @torch.no_grad()
 def statistics(network: LeiqNetwork, pictures: Iterable[Tensor], total: int, frozen: int = 0) -> Tensor:
-    """Return the trunk's pooled statistics of batches of pictures, a row each; ``frozen`` stages as in training."""
+    """Return the trunk's pooled statistics (N, F) of batches of pictures, with ``frozen`` stages as in training."""
     from tqdm import tqdm
 
     bar = tqdm(pictures, total=total, desc="features", disable=None)
@@ -44,22 +44,22 @@ def of_pictures(network: LeiqNetwork, items: Sequence[Rated], album: Album, froz
 
 
 def standardized(network: LeiqNetwork, rows: Tensor) -> np.ndarray:
-    """Return statistics as the heads take them, in float64."""
+    """Standardize statistics as the network does before its heads, in float64."""
     values: np.ndarray = ((rows - network.center) / network.scale).double().cpu().numpy()
     return values
 
 
-# Where the heads start from
+# Initialization
 
 
 @torch.no_grad()
 def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
-    """Standardize the pooled features and start every head at the ridge regression on the untrained trunk's.
+    """Standardize the pooled features and initialize every head by ridge regression on the untrained trunk's features.
 
-    A head that starts at random first pulls the trunk to where it happens to be (Kumar et al., ICLR 2022).
+    A random head would at first distort the trunk (Kumar et al., ICLR 2022).
     """
     train, groups = material.ratings.train, material.groups
-    # In bfloat16, as good as float32 for a start; with no epochs to follow the heads are final.
+    # In bfloat16 if training follows; without epochs these heads are final and need float32.
     frozen = len(network.trunk.stages) if recipe.epochs else 0
     of_rated = of_pictures(network, train, material.album, frozen)
     of_groups = of_degraded(network, groups, frozen)
@@ -74,8 +74,8 @@ def start_heads(network: LeiqNetwork, material: Material, recipe: Recipe) -> Non
 
 @torch.no_grad()
 def refit_attributes(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
-    """Fit the heads of the attributes to a trunk that has changed since, by ridge regression."""
-    torch.manual_seed(recipe.seed)  # a resumed run has drawn other numbers before
+    """Fit the attribute heads again by ridge regression, after the trunk has changed."""
+    torch.manual_seed(recipe.seed)  # a resumed run has drawn other random numbers before
     set_attributes(network, of_degraded(network, material.groups), material.groups, recipe)
 
 
@@ -85,7 +85,7 @@ def of_degraded(network: LeiqNetwork, groups: Sequence[Group], frozen: int = 0) 
 
 
 def set_attributes(network: LeiqNetwork, rows: Tensor, groups: Sequence[Group], recipe: Recipe) -> None:
-    """Make the heads of the attributes the ridge regressions on statistics (N, F) of groups."""
+    """Set the attribute heads to the ridge regressions on statistics (N, F) of groups."""
     x = standardized(network, rows)
     targets = np.concatenate([group.targets for group in groups])
     for index, name in enumerate(ATTRIBUTES):
@@ -102,7 +102,7 @@ def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, strength: float) -> 
 
 
 def set_head(network: LeiqNetwork, task: str, solution: np.ndarray) -> None:
-    """Make a head the linear map ``solution`` (F,), beside small random weights that training can use."""
+    """Set a head to the linear map ``solution`` (F,), with small random weights in its other units for training."""
     first, second = layers_of(network.heads[task])
     for layer in (first, second):
         nn.init.normal_(layer.weight, std=0.02 / layer.in_features**0.5)
@@ -116,9 +116,9 @@ def set_head(network: LeiqNetwork, task: str, solution: np.ndarray) -> None:
 
 @torch.no_grad()
 def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> None:
-    """Adjust the MOS head, and nothing else, until the score falls with exposure on well-exposed training pictures.
+    """Adjust the MOS head only, so that its score falls with the exposure of well-exposed training pictures.
 
-    In training an exposure ramp is one group among many and its first step, half the light, is often out of order.
+    In training an exposure ramp is one group among many, and its first step, half the light, is often out of order.
     """
     lit = well_exposed(material, recipe)
     if not lit:
@@ -128,7 +128,7 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
     renderings = (torch.stack([render(picture, step) for step in LADDER]) for picture in pictures)
     ladders = standardized(network, statistics(network, renderings, len(lit)))
     ladders = rearrange(ladders, "(picture step) f -> picture step f", step=len(LADDER))
-    # All of them: were they fewer than the statistics, a change could leave them as they are and move others.
+    # All rated pictures: if they were fewer than the features, a change could preserve their scores and move others.
     rated = standardized(network, of_pictures(network, material.ratings.train, material.album))
 
     before = weight_of(network.heads["mos"])
@@ -147,10 +147,10 @@ def settle_order(network: LeiqNetwork, material: Material, recipe: Recipe) -> No
 
 
 def well_exposed(material: Material, recipe: Recipe) -> list[Rated]:
-    """Return a random choice of training pictures that are well exposed and that people liked."""
+    """Return a random choice of well-exposed training pictures with good scores."""
     rng = np.random.default_rng([recipe.seed, 2])
-    least = material.ratings.at_quantile_of(recipe.ladder_mos)
-    lit = [item for item in material.ratings.train if 80 < item.mean_luma < 170 and item.mos >= least]
+    threshold = material.ratings.at_quantile_of(recipe.ladder_mos)
+    lit = [item for item in material.ratings.train if 80 < item.mean_luma < 170 and item.mos >= threshold]
     return [lit[i] for i in rng.permutation(len(lit))[: recipe.ladders]]
 
 
@@ -165,29 +165,29 @@ def noise_pictures() -> Iterable[Tensor]:
 def ladder_change(
     head: np.ndarray, steps: np.ndarray, above: np.ndarray, rated: np.ndarray, recipe: Recipe
 ) -> np.ndarray:
-    """Return the change d (F,) of a head that puts ladders in order at little cost.
+    """Return the change d (F,) of a head that orders the ladders and changes other scores little.
 
-    It is the minimum of a convex sum: squared hinges of the ladders' steps and of dark pictures above noise, how far d
-    moves the scores of rated pictures, and the size of d.
+    It minimizes a convex sum: squared hinges of the ladders' steps and of dark pictures above noise, the change of the
+    scores of rated pictures, and the size of d.
 
     Args:
         head: (F,).
-        steps: differences of the statistics from one rung to the next darker one, (S, F).
-        above: differences of the statistics from uniform noise to a tenth of the exposure, (T, F).
-        rated: statistics of rated pictures, (N, F), centered; all in deviations of the head's scores of these.
+        steps: differences of the statistics between each exposure and the next darker one, (S, F).
+        above: differences of the statistics between a tenth of the exposure and uniform noise, (T, F).
+        rated: centered statistics of rated pictures, (N, F); all in deviations of the head's scores of these.
         recipe: margin and weights.
     """
-    keep = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(head))
-    # Each set weighs as a whole, whatever its size; a row's weight is the square of what it is multiplied by.
+    penalty = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(head))
+    # Each set has the same weight whatever its size; hinges are squared, so rows are scaled by the root.
     weights = np.repeat([len(steps), len(above) / recipe.ladder_noise], [len(steps), len(above)]) ** -0.5
     rows = np.concatenate([steps, above]) * weights[:, None]
     margins = recipe.ladder_margin * weights
     change = np.zeros_like(head)
-    for _ in range(20):  # Newton's steps on the piecewise quadratic
+    for _ in range(20):  # Newton's method on a piecewise quadratic function
         active = rows @ (head + change) < margins
-        wanted = margins[active] - rows[active] @ head
-        last = change
-        change = np.linalg.solve(rows[active].T @ rows[active] + keep, rows[active].T @ wanted)
-        if np.allclose(last, change, atol=1e-9):
+        target = margins[active] - rows[active] @ head
+        previous = change
+        change = np.linalg.solve(rows[active].T @ rows[active] + penalty, rows[active].T @ target)
+        if np.allclose(previous, change, atol=1e-9):
             break
     return change

@@ -1,10 +1,10 @@
 """The recipe of ``leiq``: people's scores for the score, known degradations for the six attributes.
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
-heads; and, for the MOS head, the order within a group: less degraded before more degraded, clean before mixed).
-A second part (``rated_epochs``) may take rated pictures alone, to win back what the order of degraded pictures costs in
-agreement with people. With no epochs the trunk stays as it is given and the heads, which are linear, are its ridge
-regressions. In the end a convex fit of the MOS head puts exposures in order.
+heads; and, for the MOS head, the order within a group: less degraded above more degraded, clean above mixtures).
+A second part (``rated_epochs``) may take rated pictures only, since the order of degraded pictures costs some agreement
+with people. Without epochs the trunk is not trained and the heads, which are linear, are ridge regressions on it. At
+the end a convex fit of the MOS head orders exposures.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def train_leiq(
 
     Args:
         data: the folder of the data set; for "csv", the file.
-        out: folder of the run: ``train.log``, ``checkpoint.pt``, the degraded pictures, ``leiq/`` in the end.
+        out: folder of the run: ``train.log``, ``checkpoint.pt``, the degraded pictures, ``leiq/`` at the end.
         recipe: the numbers.
-        clean: more clean pictures to degrade.
+        clean: further clean pictures to degrade.
         resume: continue from the checkpoint.
         device: where to compute.
 
@@ -74,7 +74,7 @@ def train_leiq(
     if not resume or not recipe.epochs:
         start_heads(network, material, recipe)
     network = run_parts(network, material, recipe, out, resume, ranks)
-    if recipe.rated_epochs:  # which changed the trunk, but no head of an attribute
+    if recipe.rated_epochs:  # they changed the trunk, but not the attribute heads
         refit_attributes(network, material, recipe)
 
     name = "leiq-robust" if recipe.bound else "leiq"
@@ -92,10 +92,10 @@ def train_leiq(
 def run_parts(
     network: LeiqNetwork, material: Material, recipe: Recipe, out: Path, resume: bool, ranks: Ranks
 ) -> LeiqNetwork:
-    """Train on rated and degraded pictures, then on rated ones alone, as many epochs as the recipe has of each."""
+    """Train on rated and degraded pictures, then on rated ones only, for the recipe's epochs of each."""
     trunk = unfreeze_trunk(network, recipe.frozen)
     losses = Losses(material, recipe, ranks)
-    # What comes after the first part may change between a run and its resumption.
+    # Settings of later parts may change before a run is resumed.
     first = {name: value for name, value in asdict(recipe).items() if not name.startswith(("rated_", "ladder"))}
     made_from = {**first, "data": material.ratings.fingerprint(), "groups": material.origin}
     schedule = Schedule(
@@ -134,7 +134,7 @@ def run_parts(
 
 
 def unfreeze_trunk(network: LeiqNetwork, frozen: int) -> list[nn.Parameter]:
-    """Unfreeze the trunk but for its leading stages; return its parameters that are trained."""
+    """Unfreeze the trunk except its leading ``frozen`` stages; return the unfrozen parameters."""
     trained = [p for stage in list(network.trunk.stages)[frozen:] for p in stage.parameters()]
     if frozen == 0:
         trained += list(network.trunk.stem.parameters())
@@ -153,7 +153,7 @@ class Losses:
     ranks: Ranks
 
     def outputs(self, network: LeiqNetwork, pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Return the heads' outputs (N,) of a whole batch, of which this rank computes its share."""
+        """Return the heads' outputs (N,) of a whole batch, of which this rank computes its shard."""
         batch = to_tensor(self.ranks.share(pictures)).to(network.center.device)
         raw = network(batch, self.recipe.frozen, self.recipe.dropout, self.recipe.half)
         return {task: self.ranks.gather(raw[task]) for task in TASKS}
@@ -177,34 +177,34 @@ class Losses:
     def of_rated(
         self, network: LeiqNetwork, rng: np.random.Generator, ranks: Ranks
     ) -> tuple[Tensor, Mapping[str, float]]:
-        """Return the loss of rated pictures alone."""
+        """Return the loss of rated pictures."""
         return self.rated_batch(network, rng)[1], {}
 
     def of_attacked(
         self, network: LeiqNetwork, rng: np.random.Generator, ranks: Ranks
     ) -> tuple[Tensor, Mapping[str, float]]:
-        """Return the loss of rated pictures under change that nobody sees.
+        """Return the loss of rated pictures under adversarial changes too small to see.
 
         Each picture is changed at random within the bound, and then by one signed-gradient step, six times in ten
-        toward a better score (Wong et al., "Fast is better than free", ICLR 2020). Both are to agree with people, and
-        to score alike.
+        toward a better score (Wong et al., "Fast is better than free", ICLR 2020). The scores of both versions should
+        agree with people and with each other.
         """
         recipe, bound = self.recipe, self.recipe.bound / 255
         views, scores = self.drawn(rng)
         x = to_tensor(ranks.share(views)).to(network.center.device)
         draw = torch.Generator().manual_seed(int(rng.integers(2**62)))
         change = torch.empty(recipe.rated, *x.shape[1:]).uniform_(-bound, bound, generator=draw)
-        way = torch.where(torch.rand(recipe.rated, 1, 1, 1, generator=draw) < 0.6, 1.0, -1.0)
-        change, way = (values[ranks.rank :: ranks.world].to(x.device) for values in (change, way))
+        direction = torch.where(torch.rand(recipe.rated, 1, 1, 1, generator=draw) < 0.6, 1.0, -1.0)
+        change, direction = (values[ranks.rank :: ranks.world].to(x.device) for values in (change, direction))
 
         def mos_of(pictures: Tensor) -> Tensor:
             mos: Tensor = network(pictures, recipe.frozen, recipe.dropout, recipe.half)["mos"]
             return mos
 
-        shown = (x + change).clamp(0, 1).requires_grad_()
-        first = mos_of(shown)
-        (slope,) = torch.autograd.grad(first.sum(), shown, retain_graph=True)
-        step = 1.25 * bound * way * slope.sign()
+        perturbed = (x + change).clamp(0, 1).requires_grad_()
+        first = mos_of(perturbed)
+        (slope,) = torch.autograd.grad(first.sum(), perturbed, retain_graph=True)
+        step = 1.25 * bound * direction * slope.sign()
         second = mos_of((x + (change + step).clamp(-bound, bound)).clamp(0, 1))
 
         first, second = ranks.gather(first), ranks.gather(second)
@@ -236,7 +236,7 @@ def outputs(network: LeiqNetwork, pictures: Iterable[Tensor]) -> dict[str, np.nd
 
 
 def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Return figures on held-out pictures, and the logistic mapping of every head to its scale fitted on them.
+    """Return figures on held-out pictures, and the logistic mapping of every head to its scale, fitted to them.
 
     An attribute's figure is the SRCC on mixtures, where every part of the degradation model acts at random.
     """
@@ -262,7 +262,7 @@ def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float],
 
 
 def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
-    """Return the card of a freshly trained metric: its own facts, its validation figures."""
+    """Return the card of the trained metric, with its training data and validation figures."""
     return replace(
         card,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",

@@ -1,6 +1,6 @@
-"""One reader per data set, each from the layout its authors distribute; its docstring says what that was taken from.
+"""One reader per data set, each for the layout that its authors distribute; its docstring names the source.
 
-A reader is a function ``read(root, split, *, pictures=True)`` in a file of its own, entered by ``@register``.
+A reader is a function ``read(root, split, *, pictures=True)`` in a file of its own, decorated by ``@register``.
 """
 
 from .rated import Dataset, Rated

@@ -1,9 +1,9 @@
 """BIQ2021 (Ahmed and Asif, 2022): 12,000 photographs with people's scores, 512x512 JPEG.
 
 Layout: the authors' repository, nisarahmedrana/BIQ2021: ``Train (Images and MOS).csv`` and ``Test (Images and
-MOS).csv`` with the columns ``Image Name`` and ``MOS``, pictures in ``Images/``. Its ``Train.csv`` and ``Test.csv`` are
-another rating of the pictures and not read. A file may be in other case than its list has it, as
-``ss02 (1014).JPG`` is. Lists of one's own are read as well: ``train.csv`` and ``test.csv`` (image, mos and, optionally,
+MOS).csv`` with the columns ``Image Name`` and ``MOS``, pictures in ``Images/``. Its ``Train.csv`` and ``Test.csv`` hold
+other ratings of the pictures and are not read. The case of a file's name may differ from the list, as that of
+``ss02 (1014).JPG`` does. Your own lists are read as well: ``train.csv`` and ``test.csv`` (image, mos and, optionally,
 mean_luma) with ``images/``.
 """
 
@@ -34,11 +34,11 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     Args:
         root: the authors' repository, or a folder with ``train.csv`` and ``test.csv`` and ``images/``.
         split: "test" or "train".
-        pictures: False reads the labels alone.
+        pictures: False reads only the labels.
 
     Raises:
         FileNotFoundError: the list or one of its pictures is missing; the message names it.
-        ValueError: the list has other columns, or a score is none.
+        ValueError: the list has other columns, or a score is invalid.
     """
     root = Path(root)
     path = root / f"{one_of(split, SPLITS).capitalize()} (Images and MOS).csv"
@@ -48,7 +48,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     files = {file.lower(): file for file in os.listdir(folder)} if pictures and folder.is_dir() else {}
     rated = [
         Rated(
-            inside(folder, files.get(row[name].lower(), row[name]), row.place),
+            inside(folder, files.get(row[name].lower(), row[name]), row.where),
             row.number(mos),
             row.number("mean_luma") if row.get("mean_luma") else math.nan,
         )
@@ -58,14 +58,14 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
 
 
 def plain_name(name: str) -> str:
-    """A picture's name without blanks, parentheses and capitals: "ss01 (7).JPG" is "ss01_7.jpg"."""
+    """Return a picture's name without blanks, parentheses and capitals: "ss01_7.jpg" for "ss01 (7).JPG"."""
     return re.sub(r" \((\d+)\)", r"_\1", name).lower()
 
 
 def held_out(item: Rated, parts: int = 10) -> bool:
-    """Whether a training picture belongs to the validation part: one in ``parts``, by the hash of its plain name.
+    """Tell whether a training picture belongs to the validation part: one in ``parts``, by the hash of its plain name.
 
-    So copies of the data set under other names part alike. Where a data set names scenes it is one scene in ``parts``,
-    by the hash of its name.
+    So copies of the data set with renamed files are split in the same way. If a data set names scenes, one scene in
+    ``parts`` is held out, by the hash of its name.
     """
     return int(hashlib.sha256((item.group or plain_name(item.path.name)).encode()).hexdigest(), 16) % parts == 0

@@ -1,7 +1,7 @@
 """Any rated pictures: a CSV file with the columns image, mos and, optionally, group, device, enhancer, description.
 
-``image`` is a path relative to the file's folder, which may lead out of it: the list is your own. Every column named
-``attribute.NAME`` is taken as people's score of an aspect.
+``image`` is a path relative to the file's folder; as the list is your own, it may lead out of that folder. Every column
+named ``attribute.NAME`` holds people's scores of an attribute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
 
     Raises:
         FileNotFoundError: the file or a picture is missing; the message names it.
-        ValueError: it lacks a column, or a score is none.
+        ValueError: it lacks a column, or a score is invalid.
     """
     one_of(split, SPLITS)
     path = need(Path(root), LAYOUT)

@@ -1,7 +1,7 @@
 """KonIQ-10k (Hosu et al., TIP 2020): 10,073 photographs from the web.
 
 Layout: ``koniq10k_distributions_sets.csv`` of the authors' repository, subpic/koniq (image_name, MOS on 0..100, set),
-and the pictures of the data set's page unpacked beside it as ``1024x768/`` or, if that is missing, ``512x384/``.
+and next to it the unpacked pictures of the data set's page, ``1024x768/`` or, if that is missing, ``512x384/``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     Args:
         root: folder with the list and ``1024x768/`` or ``512x384/``.
         split: "test" (2,015 pictures), "train", "validation" or "all".
-        pictures: False reads the labels alone.
+        pictures: False reads only the labels.
 
     Raises:
         FileNotFoundError: the list or a picture is missing; the message names it.
@@ -38,7 +38,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     large, small = Path(root) / "1024x768", Path(root) / "512x384"
     folder = small if small.is_dir() and not large.is_dir() else large
     rated = [
-        Rated(inside(folder, row["image_name"], row.place), row.number("MOS"))
+        Rated(inside(folder, row["image_name"], row.where), row.number("MOS"))
         for row in table(path, ("image_name", "MOS", "set"))
         if split == "all" or row["set"] == SETS[split]
     ]

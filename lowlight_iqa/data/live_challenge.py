@@ -1,8 +1,8 @@
 """LIVE In the Wild Image Quality Challenge (Ghadiyaram and Bovik, TIP 2016): 1,162 photographs of mobile cameras.
 
 Layout: the authors' ChallengeDB_release: ``Data/AllImages_release.mat`` and ``Data/AllMOS_release.mat`` (1,169 names
-and scores in one order), pictures in ``Images/``. The first seven were shown for the raters' training; they lie in
-``Images/trainingImages`` and belong to no evaluation.
+and scores in the same order), pictures in ``Images/``. The first seven were used to train the raters; they are in
+``Images/trainingImages`` and not part of any evaluation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .rated import Rated, complete, inside, need, number, one_of
 from .registry import register
 
 SPLITS = ("test", "train")
-SHOWN = 7  # pictures of the raters' training
+TRAINING = 7  # pictures with which the raters were trained
 LAYOUT = (
     "Ask LIVE (live.ece.utexas.edu/research/ChallengeDB) for ChallengeDB_release.zip, so that the folder holds "
     "Data/AllImages_release.mat, Data/AllMOS_release.mat and Images/"
@@ -26,12 +26,12 @@ LAYOUT = (
 
 @register("live_challenge", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """The 1,162 rated pictures, or the seven of the raters' training; MOS on 0..100.
+    """Read the 1,162 rated pictures, or the seven of the raters' training; MOS on 0..100.
 
     Args:
         root: the folder ChallengeDB_release.
         split: "test" for the 1,162, "train" for the seven.
-        pictures: False reads the labels alone.
+        pictures: False reads only the labels.
 
     Raises:
         FileNotFoundError: a list or a picture is missing; the message names it.
@@ -43,7 +43,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     if len(names) != len(scores):
         raise ValueError(f"{lists[0]} holds {len(names)} names and {lists[1].name} {len(scores)} scores")
     folder = Path(root) / "Images" / ("trainingImages" if split == "train" else "")
-    part = slice(SHOWN) if split == "train" else slice(SHOWN, None)
+    part = slice(TRAINING) if split == "train" else slice(TRAINING, None)
     rated = [
         Rated(inside(folder, name, lists[0]), number(score, f"{lists[1]}, {name}"))
         for name, score in zip(names[part], scores[part], strict=True)
@@ -52,7 +52,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
 
 
 def _variable(path: Path) -> Any:
-    """Return the one variable of a file, named as the file, as a list."""
+    """Read the variable with the name of its file, as a list."""
     values = read_mat(path).get(path.stem)
     if values is None:
         raise ValueError(f"{path} does not hold {path.stem}; download it again")

@@ -1,8 +1,8 @@
 """MLE (QoMEX 2026 challenge): 100 low-light scenes x 10 enhancers, with MOS, six attributes and a description.
 
 Layout: the authors' repository, CQUPT-HuBo90/MLEDataset (GitHub or Hugging Face): ``MLE-training.json``,
-``MLE-test.json`` and the pictures under the paths these name, ``MLE/training`` and ``MLE/test``. The labels of the 20
-test scenes are not public. The last letter of an id stands for no particular enhancer: the names were shuffled.
+``MLE-test.json`` and the pictures at the paths that these name, ``MLE/training`` and ``MLE/test``. The labels of the 20
+test scenes are not public. The last letter of an id does not identify an enhancer: the names were shuffled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> li
     Args:
         root: the repository's folder.
         split: "train" (80 scenes), or "test" (20 scenes, MOS is nan).
-        pictures: False reads the labels alone.
+        pictures: False reads only the labels.
 
     Raises:
         FileNotFoundError: a list or a picture is missing; the message names it.
@@ -42,25 +42,25 @@ def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> li
         raise ValueError(f"{path} is not MLE's list ({error}); download it again") from error
     if not isinstance(rows, list):
         raise ValueError(f"{path} is not MLE's list, but a {type(rows).__name__}; download it again")
-    rated = [_rated(Path(root), row, f"{path}, entry {place}", split) for place, row in enumerate(rows, 1)]
+    rated = [_rated(Path(root), row, f"{path}, entry {index}", split) for index, row in enumerate(rows, 1)]
     return complete(rated, path, LAYOUT) if pictures else rated
 
 
-def _rated(root: Path, row: object, place: str, split: str) -> Rated:
+def _rated(root: Path, row: object, where: str, split: str) -> Rated:
     """Read one entry; the test split has no scores.
 
     Raises:
-        ValueError: a fact is missing or of another kind; the message says which.
+        ValueError: a value is missing or of another type; the message says which.
     """
     if not isinstance(row, dict):
-        raise ValueError(f"{place}: it is a {type(row).__name__}, not an object of facts")
+        raise ValueError(f"{where}: it is a {type(row).__name__}, not an object")
     name, description = row.get("id"), row.get("description", "")
     if not isinstance(name, str) or not isinstance(description, str):
-        raise ValueError(f"{place}: its id or its description is no text")
+        raise ValueError(f"{where}: its id or its description is not a text")
     return Rated(
-        inside(root, row.get("file"), place),
-        number(row.get("mos"), f"{place}, mos") if split == "train" else math.nan,
+        inside(root, row.get("file"), where),
+        number(row.get("mos"), f"{where}, mos") if split == "train" else math.nan,
         group=name.rpartition("_")[0],
-        attributes={key: number(row[key], f"{place}, {key}") for key in ATTRIBUTES if key in row},
+        attributes={key: number(row[key], f"{where}, {key}") for key in ATTRIBUTES if key in row},
         description=description,
     )

@@ -1,9 +1,9 @@
 """MLIQ (BMQA, IJCV 2024): 3,600 low-light photographs with texts, 720 scenes x 5 settings, five cameras.
 
-Layout: the authors' download is behind a password and no public code reads it, so its layout is **not known** here.
-The reader asks for what can be written from any download: a table ``MLIQ.csv`` as for the data set "csv". Scene and
-camera are taken from file names of NNID's kind, which are 2,240 of the pictures, and otherwise from the columns group
-and device.
+Layout: the authors' download needs a password and no public code reads it, so its layout is **not known**. The reader
+expects a table that can be written from any download: ``MLIQ.csv`` in the format of the data set "csv". Scene and
+camera are taken from file names such as NNID's, which 2,240 of the pictures have, otherwise from the columns group and
+device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
 
     Raises:
         FileNotFoundError: the table or a picture is missing; the message names it.
-        ValueError: a picture has no scene: neither its name nor the column group tells.
+        ValueError: a picture has no scene, neither by its name nor in the column group.
     """
     path = need(Path(root) / "MLIQ.csv", LAYOUT)
     rated = []

@@ -1,9 +1,9 @@
 """NNID (Xiang et al., 2020): 2,240 night-time photographs, 448 scenes x 5 settings, three cameras.
 
-Layout: as public code that was run on the authors' download reads it (three repositories agree): pictures in
-``sub512/``, ``sub1024/`` and ``Sub2048/``; beside them ``mos512_with_names.txt``, ``mos1024_with_names.txt`` and
-``mos2048_with_names.txt``, each line a score and a file name. A name is ``D1_IC12_img3_1024.jpg``: camera, scene,
-setting, size. Scene numbers are used again for other sizes, for other scenes.
+Layout: as read by public code for the authors' download (three repositories agree): pictures in ``sub512/``,
+``sub1024/`` and ``Sub2048/``; next to them ``mos512_with_names.txt``, ``mos1024_with_names.txt`` and
+``mos2048_with_names.txt``, each line a score and a file name such as ``D1_IC12_img3_1024.jpg``: camera, scene, setting,
+size. The same scene numbers denote other scenes at other sizes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAME = re.compile(r"(?P<device>D\d+)_IC(?P<scene>\d+)_img\d+_(?P<size>\d+)", re
 
 
 def scene_and_device(name: str) -> tuple[str, str] | None:
-    """Scene key and camera code ("D1") that a file name of NNID's kind tells; None for other names."""
+    """Return scene key and camera code ("D1") of a file name such as NNID's; None for other names."""
     match = _NAME.match(name)
     if match is None:
         return None
@@ -40,7 +40,7 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
     Args:
         root: folder with the three lists and the three folders.
         split: "all", "512", "1024" or "2048".
-        pictures: False reads the labels alone.
+        pictures: False reads only the labels.
 
     Raises:
         FileNotFoundError: a list or a picture is missing; the message names it.
@@ -51,16 +51,16 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
     path = Path(root)
     for size, folder in sizes.items():
         path = need(Path(root) / f"mos{size}_with_names.txt", LAYOUT)
-        for place, line in lines(path):
+        for where, line in lines(path):
             score, _, name = line.strip().replace("\t", " ").partition(" ")
-            found = scene_and_device(name := name.strip())
-            if found is None:
-                raise ValueError(f"{place}: {name[:80]!r} is not a picture's name such as D1_IC12_img3_1024.jpg")
-            scene, device = found
+            parts = scene_and_device(name := name.strip())
+            if parts is None:
+                raise ValueError(f"{where}: {name[:80]!r} is not a picture's name such as D1_IC12_img3_1024.jpg")
+            scene, device = parts
             rated.append(
                 Rated(
-                    inside(Path(root) / folder, name, place),
-                    number(score, place),
+                    inside(Path(root) / folder, name, where),
+                    number(score, where),
                     group=scene,
                     device=DEVICES.get(device, device),
                 )

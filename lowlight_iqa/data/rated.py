@@ -1,4 +1,4 @@
-"""What every reader returns, and what every reader refuses."""
+"""Shared by the readers: the records they return and the checks of lists and names."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 MAX_BYTES = 32_000_000  # of a list; the longest, KonIQ's, has 1 MB
-BOM = b"\xef\xbb\xbf"  # with which spreadsheets begin UTF-8
+BOM = b"\xef\xbb\xbf"  # with which spreadsheets start UTF-8 files
 DARK = 70.0  # mean luma below which a picture counts as dark
 
 
 @dataclass(frozen=True)
 class Rated:
-    """One rated picture. What a data set does not hold stays empty."""
+    """One rated picture; fields that a data set does not have are empty."""
 
     path: Path
-    mos: float  # mean opinion score on the data set's own scale, higher is better; nan where labels are not public
-    mean_luma: float = math.nan  # 0 to 255, BT.601; nan where the list does not say
+    mos: float  # mean opinion score on the data set's own scale, higher is better; nan if labels are not public
+    mean_luma: float = math.nan  # 0 to 255, BT.601; nan if the list does not contain it
     group: str = ""  # scene: pictures of one group show the same content
     device: str = ""  # camera
-    enhancer: str = ""  # what made the picture out of a dark one
-    attributes: Mapping[str, float] = field(default_factory=dict)  # people's scores of single aspects
-    description: str = ""  # people's words
+    enhancer: str = ""  # method that enhanced a dark picture
+    attributes: Mapping[str, float] = field(default_factory=dict)  # people's scores of single attributes
+    description: str = ""  # by people
 
     @property
     def dark(self) -> bool:
-        """Mean luma below 70."""
+        """Whether the mean luma is below 70."""
         return self.mean_luma < DARK
 
 
@@ -45,7 +45,7 @@ class Dataset:
 
 
 def need(path: Path, layout: str) -> Path:
-    """The path, if it exists.
+    """Return the path, if it exists.
 
     Raises:
         FileNotFoundError: it does not; the message holds ``layout``, what to download and where to put it.
@@ -56,7 +56,7 @@ def need(path: Path, layout: str) -> Path:
 
 
 def complete(rated: Sequence[Rated], source: Path, layout: str) -> list[Rated]:
-    """The pictures of a list, if all of them are there, each once.
+    """Return the pictures of a list, if all of them exist and each is listed once.
 
     Raises:
         FileNotFoundError: some are missing; the message names them and holds ``layout``.
@@ -77,36 +77,36 @@ def complete(rated: Sequence[Rated], source: Path, layout: str) -> list[Rated]:
     return list(rated)
 
 
-def number(text: object, place: object) -> float:
+def number(text: object, where: object) -> float:
     """Return a finite score.
 
     Raises:
-        ValueError: it is none; the message says where it stands.
+        ValueError: it is not one; the message says ``where`` it is.
     """
     try:
         value = float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value) or isinstance(text, bool):
-        raise ValueError(f"{place}: {str(text)[:40]!r} is not a score")
+        raise ValueError(f"{where}: {str(text)[:40]!r} is not a score")
     return value
 
 
-def inside(folder: Path, name: object, place: object) -> Path:
-    """Return the path of a picture that a list names, which lies in ``folder`` or below.
+def inside(folder: Path, name: object, where: object) -> Path:
+    """Return the path of a listed picture, which must be in ``folder`` or below.
 
     Raises:
-        ValueError: it is no name, or leads out of the folder; the message says where it stands.
+        ValueError: it is not a name, or leads out of the folder; the message says ``where`` it is.
     """
     if not isinstance(name, str) or not name or not name.isprintable():
-        raise ValueError(f"{place}: {str(name)[:40]!r} is not the name of a picture")
+        raise ValueError(f"{where}: {str(name)[:40]!r} is not the name of a picture")
     if PureWindowsPath(name).drive or name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name):
-        raise ValueError(f"{place}: {name[:80]!r} leads out of {folder}; name pictures inside it")
+        raise ValueError(f"{where}: {name[:80]!r} leads out of {folder}; name pictures inside it")
     return folder / name
 
 
 def lines(path: Path) -> list[tuple[str, str]]:
-    """Return the lines of a text, each with its place: file and number; empty ones are left out.
+    """Return the lines of a text file, each with its file and number for errors; empty ones are skipped.
 
     Raises:
         ValueError: it is too large, or a line is not UTF-8; the message says which.
@@ -115,37 +115,38 @@ def lines(path: Path) -> list[tuple[str, str]]:
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} has more than {MAX_BYTES} bytes, so it is no list of scores")
-    found = []
+        raise ValueError(f"{path} has more than {MAX_BYTES} bytes, so it is not a list of scores")
+
+    numbered = []
     for row, line in enumerate(content.removeprefix(BOM).splitlines(), 1):
-        place = f"{path}, line {row}"
+        where = f"{path}, line {row}"
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{place}: it is not UTF-8 ({error.reason}); save the list as UTF-8") from error
+            raise ValueError(f"{where}: it is not UTF-8 ({error.reason}); save the list as UTF-8") from error
         if text.strip():
-            found.append((place, text))
-    return found
+            numbered.append((where, text))
+    return numbered
 
 
 class Row(dict[str, str]):
-    """A row of a table; ``place`` is its file and line."""
+    """A row of a table; ``where`` names its file and line."""
 
-    def __init__(self, cells: Mapping[str, str], place: str) -> None:
+    def __init__(self, cells: Mapping[str, str], where: str) -> None:
         super().__init__(cells)
-        self.place = place
+        self.where = where
 
     def number(self, column: str) -> float:
         """Return the finite number in a column.
 
         Raises:
-            ValueError: it is none; the message says where it stands.
+            ValueError: it is not one; the message says where it is.
         """
-        return number(self[column], f"{self.place}, {column}")
+        return number(self[column], f"{self.where}, {column}")
 
 
 def table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Return the rows of a CSV file that has these columns.
+    """Read the rows of a CSV file that has these columns.
 
     Raises:
         ValueError: it has other columns or no rows, is not UTF-8, or a row is damaged; the message says which.
@@ -175,10 +176,10 @@ def table(path: Path, columns: Sequence[str]) -> list[Row]:
 
 
 def one_of(split: str, splits: Sequence[str]) -> str:
-    """The split, if the data set has it.
+    """Return the split, if the data set has it.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it does not.
     """
     if split not in splits:
         raise ValueError(f"there is no split {split!r}; there are: {', '.join(splits)}")

@@ -1,4 +1,4 @@
-"""The table of data sets: ``@register`` stands beside each reader."""
+"""The registry of data sets: ``register`` enters a reader, ``load`` reads a data set by its name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .rated import Dataset, Rated, one_of
 
 
 class Read(Protocol):
-    """What a reader does."""
+    """The signature of a reader."""
 
     def __call__(self, root: str | Path, split: str = ..., *, pictures: bool = ...) -> list[Rated]:
-        """Read the pictures of a split; without ``pictures``, the labels alone."""
+        """Read the pictures of a split; without ``pictures``, only the labels."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A reader and what is known of its data set."""
+    """A reader and the facts of its data set."""
 
     read: Read
     splits: Sequence[str]  # the first is the one that papers report
@@ -35,10 +35,10 @@ _readers: dict[str, Reader] = {}
 
 
 def register(name: str, splits: Sequence[str], layout: str, *, relative: bool = False) -> Callable[[R], R]:
-    """Enter a reader under the name of its data set (a decorator); see ``Reader`` for the arguments.
+    """Return a decorator that registers a reader under the name of its data set; see ``Reader`` for the arguments.
 
     Raises:
-        ValueError: the name is taken already.
+        ValueError: the name is registered already.
     """
 
     def enter(read: R) -> R:
@@ -51,7 +51,7 @@ def register(name: str, splits: Sequence[str], layout: str, *, relative: bool = 
 
 
 def _table() -> dict[str, Reader]:
-    """Import every module of ``lowlight_iqa.data`` once: a new file there is all a new data set needs."""
+    """Import every module of ``lowlight_iqa.data``, so that a new file there registers its data set."""
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
@@ -81,7 +81,7 @@ def load(name: str, root: str | Path, split: str | None = None, *, pictures: boo
         name: one of ``list_datasets()``.
         root: its folder; for "csv", the file.
         split: one of the reader's splits; None for the first, which is the one that papers report.
-        pictures: False reads the labels alone, for baselines that look at no picture.
+        pictures: False reads only the labels, for baselines without pictures.
 
     Raises:
         ValueError: no such data set or split; damaged labels: the message says where.

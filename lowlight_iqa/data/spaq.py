@@ -29,8 +29,8 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
 
     Args:
         root: folder with ``Annotations/`` and ``TestImage/``.
-        split: "all", or "night" for those that raters put into the category Night scene.
-        pictures: False reads the labels alone.
+        split: "all", or "night" for those in the category Night scene.
+        pictures: False reads only the labels.
 
     Raises:
         FileNotFoundError: a workbook or a picture is missing; the message names it.
@@ -42,7 +42,7 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
     path = need(folder / "MOS and Image attribute scores.xlsx", LAYOUT)
     rated = [
         Rated(
-            inside(Path(root) / "TestImage", row["Image name"], row.place),
+            inside(Path(root) / "TestImage", row["Image name"], row.where),
             row.number("MOS"),
             attributes={name.lower(): row.number(name) for name in ATTRIBUTES},
         )
@@ -56,10 +56,10 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
 
 
 def sheet(path: Path, columns: tuple[str, ...]) -> list[Row]:
-    """Read the rows of a workbook's first sheet under its first row, by that row's names.
+    """Read the rows of a workbook's first sheet, whose first row names the columns.
 
     Raises:
-        ValueError: it is no workbook, unpacks to too much, or lacks one of ``columns``.
+        ValueError: it is not a workbook, is too large when decompressed, or lacks one of ``columns``.
         ImportError: openpyxl is missing.
     """
     try:
@@ -71,14 +71,14 @@ def sheet(path: Path, columns: tuple[str, ...]) -> list[Row]:
         with ZipFile(path) as book:
             size = sum(entry.file_size for entry in book.infolist())
         if size > MAX_BYTES:
-            raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")
+            raise ValueError(f"it decompresses to {size} bytes, more than {MAX_BYTES}")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and the like that are not read
+            warnings.simplefilter("ignore")  # openpyxl warns of styles and the like, which are not read
             workbook = load_workbook(path, read_only=True, data_only=True, keep_links=False)
             cells = workbook.worksheets[0].iter_rows(max_row=MAX_ROWS, max_col=MAX_COLUMNS, values_only=True)
             grid = [["" if cell is None else str(cell).strip() for cell in row] for row in cells]
         workbook.close()
-    except Exception as error:  # openpyxl answers damage with KeyError, TypeError, ParseError, ...
+    except Exception as error:  # openpyxl reports damage as KeyError, TypeError, ParseError, ...
         raise ValueError(
             f"{path} is not a workbook that can be read ({str(error) or type(error).__name__}); download it again"
         ) from error

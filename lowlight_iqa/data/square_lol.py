@@ -1,8 +1,9 @@
 """SQUARE-LOL (IACA, TMM 2023): 290 low-light scenes x 10 enhancers, labels are win rates within a scene.
 
 Layout: ``name_mos.txt`` of the authors' repository, Baoliang93/IACA_For_Lowlight_IQA, and the pictures in
-``enhancement/``, as its IQA_Dataset.py reads them. Splits as there: the first 2,470 lines train; of the other 430 it
-leaves out the last, so "test" has 429 pictures. The scores of each scene average .5, so they say nothing across scenes.
+``enhancement/``, as its IQA_Dataset.py reads them. Splits as there: the first 2,470 lines are for training; of the
+other 430 it skips the last, so "test" has 429 pictures. The scores of each scene average .5 and cannot be compared
+across scenes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     Args:
         root: folder with ``name_mos.txt`` and ``enhancement/``.
         split: "test", "train" or "all".
-        pictures: False reads the labels alone.
+        pictures: False reads only the labels.
 
     Raises:
         FileNotFoundError: the list or a picture is missing; the message names it.
@@ -35,15 +36,15 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
     """
     path = need(Path(root) / "name_mos.txt", LAYOUT)
     rated = []
-    for place, line in lines(path):
+    for where, line in lines(path):
         name, _, score = line.strip().replace("\t", " ").partition(" ")
-        scene, _, made = name.partition("_")
+        scene, _, rest = name.partition("_")  # low00001_CRM_0.png: scene, enhancer, number
         rated.append(
             Rated(
-                inside(path.parent / "enhancement", name, place),
-                number(score, place),
+                inside(path.parent / "enhancement", name, where),
+                number(score, where),
                 group=scene,
-                enhancer=made.rpartition("_")[0],
+                enhancer=rest.rpartition("_")[0],
             )
         )
     part = {"train": slice(TRAIN), "test": slice(TRAIN, -1), "all": slice(None)}[one_of(split, SPLITS)]

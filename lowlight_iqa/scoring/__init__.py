@@ -1,4 +1,4 @@
-"""Scoring many pictures: where they come from, the pipeline that scores them, where the scores go."""
+"""Scoring many pictures: sources of pictures, the pipeline that scores them, sinks for the scores, a cache."""
 
 from .pipeline import Record, score
 

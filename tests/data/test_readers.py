@@ -334,7 +334,7 @@ def test_workbooks_that_grow_are_refused_before_they_are_unpacked(tmp_path):
         book.writestr("xl/more.xml", bytes(MAX_BYTES))
     assert path.stat().st_size < 1_000_000
     start = time.perf_counter()
-    refused("spaq", root, "unpacks to")
+    refused("spaq", root, "decompresses to")
     assert time.perf_counter() - start < 2
 
 

@@ -1,4 +1,4 @@
-"""The ``lowlight-iqa`` command line: one file a command."""
+"""The ``lowlight-iqa`` command line, with one file for each command."""
 
 from .main import main
 

@@ -1,4 +1,4 @@
-"""``lowlight-iqa card``: print every fact of a metric."""
+"""``lowlight-iqa card``: print the facts of a metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every fact of a metric."""
+    """Print the facts of a metric."""
     print(get_card(args.name))
     if get_class(args.name).__module__.startswith("lowlight_iqa."):
         print("  license of the code: Apache-2.0; the license above is that of weights or parameters")

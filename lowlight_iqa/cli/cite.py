@@ -20,6 +20,6 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each paper once, in the order asked for."""
+    """Print each paper once, in the order of the names."""
     print("\n\n".join(dict.fromkeys(bibtex(name) for name in args.names)))
     return 0

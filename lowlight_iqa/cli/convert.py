@@ -1,4 +1,4 @@
-"""``lowlight-iqa convert``: make weights of the authors' checkpoints."""
+"""``lowlight-iqa convert``: convert the authors' checkpoints to weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def add(subparsers: Subparsers) -> None:
     """Declare ``convert``."""
     parser = subparsers.add_parser(
         "convert",
-        description="Make weights of an authors' checkpoint, or of the splits in a folder, and install them under the "
-        "metric's name. No code in it is run.",
+        description="Convert an authors' checkpoint, or those of all splits in a folder, and install the weights under "
+        "the metric's name. No code in it is run.",
     )
     parser.add_argument("name", metavar="NAME", help="the metric, such as leiq-b16")
     parser.add_argument("source", metavar="FILE_OR_FOLDER", type=Path, help="a .pth, or the folder of a model's splits")
@@ -21,15 +21,15 @@ def add(subparsers: Subparsers) -> None:
         "--mat",
         metavar="FILE_OR_FOLDER",
         type=Path,
-        help="predictions and labels that the scale is fitted to (default: the .mat beside each .pth)",
+        help="predictions and labels that the scale is fitted to (default: the .mat next to each .pth)",
     )
     for name in ("slope", "intercept"):
         parser.add_argument(
             f"--{name}", type=float, metavar="X", help="of score = slope * output + intercept (iaca-resnext101)"
         )
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument("-o", "--out", type=Path, metavar="DIR", help="write there, for --weights DIR")
-    place.add_argument("--install", action="store_true", help="for the metric's bare name (default)")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("-o", "--out", type=Path, metavar="DIR", help="write there, for --weights DIR")
+    target.add_argument("--install", action="store_true", help="make them the metric's default weights (default)")
     parser.set_defaults(run=run)
 
 
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     card, build = get_card(args.name), getattr(get_class(args.name), "from_tensors", None)
     if build is None:
-        able = [name for name in list_metrics() if hasattr(get_class(name), "from_tensors")]
-        raise ValueError(f"{args.name} has no checkpoint of its own to convert; convert is for {', '.join(able)}")
+        convertible = [name for name in list_metrics() if hasattr(get_class(name), "from_tensors")]
+        raise ValueError(f"{args.name} has no checkpoint to convert; convert is for {', '.join(convertible)}")
     numbers = {name: getattr(args, name) for name in ("slope", "intercept") if getattr(args, name) is not None}
     print(convert(card, build, args.source, args.out or installed(args.name), args.mat, numbers))
     return 0

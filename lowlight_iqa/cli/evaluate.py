@@ -18,13 +18,13 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         description="Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 % bootstrap "
-        "intervals. Scores are cached: a second run is instant, an interrupted one goes on.",
+        "intervals. Scores are cached: a second run is fast, an interrupted one continues.",
     )
     parser.add_argument("-m", "--metric", required=True, metavar="NAME")
     parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones")
     parser.add_argument("--dataset", required=True, choices=list_datasets())
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="its folder; for csv, the file")
-    parser.add_argument("--split", help="default: the one that papers report")
+    parser.add_argument("--split", help="default: that of published results")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for every picture")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw MOS against score with the fitted logistic")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
@@ -32,14 +32,14 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--draws", type=int, default=1000, help="resamples of each interval (default: 1000)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
     parser.add_argument(
-        "--distributed", action="store_true", help="share the pictures out among the processes of torchrun"
+        "--distributed", action="store_true", help="divide the pictures among the processes of torchrun"
     )
     add_device(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the figures and write what was asked for."""
+    """Print the figures and write the requested files."""
     from ..evaluation.evaluate import evaluate
 
     if args.submission and args.dataset != "mle":
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         from ..evaluation.plot import import_pyplot
 
-        import_pyplot()  # better missed before the pictures are scored than after
+        import_pyplot()  # raises now, rather than after scoring, if matplotlib is missing
     result = evaluate(
         args.metric,
         args.dataset,
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         progress=sys.stderr.isatty(),
         distributed=args.distributed,
     )
-    if args.distributed and os.environ.get("RANK", "0") != "0":  # all processes know the result, one tells it
+    if args.distributed and os.environ.get("RANK", "0") != "0":  # only one of the processes prints and writes
         return 0
     print(result)
     if args.csv:

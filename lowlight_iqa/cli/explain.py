@@ -1,4 +1,4 @@
-"""``lowlight-iqa explain``: one picture, its maps, score, attributes and sentence on one page."""
+"""``lowlight-iqa explain``: write one picture's maps, score, attributes and sentence on one page."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("picture", metavar="PICTURE", type=Path)
     parser.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="page.html or figure.png")
-    parser.add_argument("-m", "--metric", default="leiq", help="whose maps; leiq, iaca, bmqa, niqe, ... (default leiq)")
-    parser.add_argument("--weights", metavar="DIR", help="instead of the metric's own")
+    parser.add_argument("-m", "--metric", default="leiq", help="leiq, iaca, bmqa, niqe, ... (default leiq)")
+    parser.add_argument("--weights", metavar="DIR", help="instead of the metric's default weights")
     add_device(parser)
     parser.set_defaults(run=run)
 
@@ -30,11 +30,11 @@ def run(args: argparse.Namespace) -> int:
     """Write the page.
 
     Raises:
-        ValueError: a kind of file that is not written, a package that is missing, or no such metric.
+        ValueError: another type of file, a package that is missing, or no such metric.
     """
     kind = args.out.suffix.lower()
     if kind not in KINDS:
-        raise ValueError(f"{args.out} is neither .html nor .png; name the file after what it is to be")
+        raise ValueError(f"{args.out} is neither .html nor .png; give it one of these suffixes")
     missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"explain needs {' and '.join(missing)}: pip install 'lowlight_iqa[report]'")

@@ -13,7 +13,7 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "fetch",
         description="Download weights into the cache, or copy them to a directory for a machine without a network, "
-        "check their hashes and print where they are.",
+        "check their hashes and print their path.",
     )
     parser.add_argument("what", metavar="NAME", help="a metric, or hf://owner/repo@COMMIT")
     parser.add_argument("--to", type=Path, metavar="DIR", help="for create_metric(..., weights=DIR)")
@@ -21,7 +21,7 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Download, check and print the place."""
+    """Download and check weights, and print their path."""
     from ..registry import get_card
     from ..weights.resolve import name_of, on_hub
     from ..weights.transfer import fetch

@@ -1,4 +1,4 @@
-"""``lowlight-iqa fit``: a bundled metric's score fitted to a user's own ratings."""
+"""``lowlight-iqa fit``: fit a bundled metric's score to your own ratings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "fit",
         description="Fit the score of a metric to your own ratings in closed form, in minutes on a CPU, and print SRCC "
-        "before and after on pictures left out of the fit, with 95 % bootstrap intervals. Ratings that say nothing "
-        "are refused.",
+        "before and after on pictures left out of the fit, with 95 % bootstrap intervals. Ratings that cannot be "
+        "predicted are refused.",
     )
     parser.add_argument("metric", metavar="NAME", help="leiq, iaca or bmqa")
     parser.add_argument(
@@ -35,7 +35,7 @@ def add(subparsers: Subparsers) -> None:
         help="ends of the ratings' scale (default: the lowest and the highest rating)",
     )
     parser.add_argument("--dataset", choices=DATASETS, default="csv", help="what --data is (default: csv)")
-    parser.add_argument("--weights", metavar="DIR", help="of the metric to start from, instead of the bundled ones")
+    parser.add_argument("--weights", metavar="DIR", help="of the initial metric, instead of the bundled ones")
     add_device(parser)
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""``lowlight-iqa list``: name, direction, range and summary of each metric."""
+"""``lowlight-iqa list``: print name, direction, range and summary of each metric."""
 
 from __future__ import annotations
 

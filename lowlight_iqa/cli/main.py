@@ -1,7 +1,7 @@
-"""The ``lowlight-iqa`` command: picks the module of the subcommand, runs it, turns errors into one line.
+"""The ``lowlight-iqa`` command: imports the module of the subcommand, runs it and prints errors in one line.
 
-Each command is a module beside this one with ``add(subparsers)``, which declares its options, and
-``run(args)``, which does it and returns the exit status. Only the one that is named gets imported.
+Each command is a module of this package with ``add(subparsers)``, which declares its options, and ``run(args)``, which
+runs it and returns the exit status. Only the module of the given command is imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMMANDS = {  # module: its line in --help
     "list": "list the metrics",
     "card": "print the facts of a metric",
     "cite": "print the BibTeX of a metric's paper",
-    "convert": "make weights of the authors' checkpoints",
+    "convert": "convert the authors' checkpoints to weights",
     "train": "train a metric",
     "fit": "fit a metric's score to your own ratings",
     "fetch": "download weights",
@@ -38,20 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, without the program's name; None for those of the process.
 
     Returns:
-        The exit status: 0 for success, 1 if some pictures could not be scored, 2 if it could not run.
+        The exit status: 0 for success, 1 if some pictures could not be scored, 2 if the command failed.
     """
     if sys.stdout is None:
         report("standard output is closed; send it to a file or to /dev/null")
         return 2
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may lack letters of a file's name
+        sys.stdout.reconfigure(errors="backslashreplace")  # for characters that the terminal's encoding lacks
 
     try:
         argv = sys.argv[1:] if argv is None else argv
         args = build_parser(argv).parse_args(argv)
         status = args.run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser of the command that ``argv`` names; the others are there by name alone."""
+    """Return a parser with the options of the command in ``argv`` and only the names of the others."""
     parser = Parser(prog=PROGRAM, description="No-reference quality of low-light pictures.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

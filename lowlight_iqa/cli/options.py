@@ -1,4 +1,4 @@
-"""What the commands share: the parser, one line for a problem, tables, the choice of a device."""
+"""Shared by the commands: the parser, error messages, tables, the choice of a device."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ Subparsers = Any  # argparse keeps the type of add_subparsers() private
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that prints errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Report wrong usage and leave with status 2."""
+        """Report wrong usage and exit with status 2."""
         report(f"{message}; see {self.prog} --help")
         sys.exit(2)
 
 
 def report(message: str) -> None:
-    """Tell the user of a problem, in one line on stderr."""
+    """Print a problem in one line on stderr."""
     print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """The text with control characters spelled out: a file's name may not drive the terminal."""
+    """Escape control characters, so that a file's name cannot control the terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in aligned columns, with control characters spelled out."""
+    """Print rows in aligned columns, with control characters escaped."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -44,7 +44,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_device(name: str) -> str:
-    """Return the device that --device names.
+    """Return the device given by --device.
 
     Raises:
         ValueError: there is no such device.

@@ -12,10 +12,10 @@ def add(subparsers: Subparsers) -> None:
     """Declare ``push``."""
     parser = subparsers.add_parser(
         "push",
-        description="Check weights, upload them and print the pinned name to load them by.",
+        description="Check weights, upload them and print the pinned name under which they can be loaded.",
     )
-    parser.add_argument("directory", metavar="DIR", type=Path, help="as save_pretrained or train wrote it")
-    parser.add_argument("repo", metavar="OWNER/REPO", help="made if it does not exist")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="written by save_pretrained or train")
+    parser.add_argument("repo", metavar="OWNER/REPO", help="created if it does not exist")
     parser.add_argument("--private", action="store_true", help="make it private")
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""``lowlight-iqa train``: one subcommand a recipe, one option a number of it."""
+"""``lowlight-iqa train``: one subcommand for each recipe, one option for each of its numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ R = TypeVar("R")  # a recipe
 
 
 def add(subparsers: Subparsers) -> None:
-    """Declare ``train`` and what can be trained."""
+    """Declare ``train`` and its recipes."""
     parser = subparsers.add_parser(
         "train",
         description="Train a metric; works unchanged under torchrun. The result is a directory for --weights.",
@@ -39,7 +39,7 @@ def add_train_leiq(subparsers: Subparsers) -> None:
 
     parser = add_recipe(subparsers, "leiq", "BIQ2021 or another data set", Recipe, train)
     parser.add_argument(
-        "--clean", type=Path, action="append", default=[], metavar="DIR", help="folder of more clean pictures"
+        "--clean", type=Path, action="append", default=[], metavar="DIR", help="folder of further clean pictures"
     )
 
 
@@ -88,7 +88,7 @@ def add_train_bmqa(subparsers: Subparsers) -> None:
     parser.add_argument("--stage", required=True, choices=STAGES, help="each starts from the last before it in --out")
     parser.add_argument("--mle", type=Path, metavar="DIR", help="MLE's folder, for its descriptions")
     parser.add_argument(
-        "--initial", metavar="PATH", help="whose trunk the first stage starts from: leiq, or the directory of a metric"
+        "--initial", metavar="PATH", help="metric whose trunk the first stage starts from: leiq, or a directory"
     )
 
 
@@ -99,7 +99,7 @@ def add_recipe(
     recipe: Callable[..., R],
     train: Callable[[argparse.Namespace, R, str], Path],
 ) -> argparse.ArgumentParser:
-    """Declare a recipe, a dataclass: every number of it is an option. ``train`` is given the options and the device."""
+    """Declare a subcommand that calls ``train``, with an option for each field of ``recipe``, a dataclass."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=f"train {name} on {data}",
@@ -125,16 +125,16 @@ def add_recipe(
     def run(args: argparse.Namespace) -> int:
         from ..distributed import Ranks
 
-        given = {key: getattr(args, key) for key in defaults}
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        fields = {key: getattr(args, key) for key in defaults}
+        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
         try:
-            directory = train(args, recipe(**given), pick_device(args.device))
+            directory = train(args, recipe(**fields), pick_device(args.device))
         except (ModuleNotFoundError, FloatingPointError) as error:
             report(str(error))
             return 2
         finally:
             Ranks.leave()
-        if os.environ.get("RANK", "0") == "0":  # all processes know the directory, one tells it
+        if os.environ.get("RANK", "0") == "0":  # only one of the processes prints it
             print(directory)
         return 0
 

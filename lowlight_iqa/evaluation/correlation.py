@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..functional.logistic import Vector, checked_pair, fit_logistic, logistic
 
 T = TypeVar("T", float, Vector)
-Places: TypeAlias = NDArray[np.int64]
+Indices: TypeAlias = NDArray[np.int64]
 MAX_DRAWS = 100_000  # resamples of an interval
 
 
 def srcc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Spearman's rank correlation, signed; 0 where one vector is constant."""
+    """Return Spearman's rank correlation, signed; 0 if one vector is constant."""
     from scipy.stats import rankdata
 
     s, y = checked_pair(scores, labels)
@@ -27,7 +27,7 @@ def srcc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def krcc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Kendall's tau-b, signed; 0 where one vector is constant."""
+    """Return Kendall's tau-b, signed; 0 if one vector is constant."""
     from scipy.stats import kendalltau
 
     s, y = checked_pair(scores, labels)
@@ -35,7 +35,7 @@ def krcc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def plcc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Pearson's linear correlation of the raw scores, signed; 0 where one vector is constant."""
+    """Return Pearson's linear correlation of the raw scores, signed; 0 if one vector is constant."""
     s, y = checked_pair(scores, labels)
     s, y = s - s.mean(), y - y.mean()
     norm = float(np.sqrt((s @ s) * (y @ y)))
@@ -43,7 +43,7 @@ def plcc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def plcc_logistic(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Pearson's correlation after the 4-parameter logistic is fitted to these very data, as papers report it."""
+    """Return Pearson's correlation after the 4-parameter logistic fitted to the same data, as papers report it."""
     s, y = checked_pair(scores, labels)
     return plcc(logistic(s, fit_logistic(s, y)), y)
 
@@ -71,37 +71,37 @@ def interval(
     if len(members) < 3:
         raise ValueError(f"{len(members)} scenes are too few to resample; leave groups out")
 
-    def of_scenes(chosen: Places) -> T:
-        places = np.concatenate([members[scene] for scene in chosen])
-        return figure(s[places], y[places])
+    def of_scenes(chosen: Indices) -> T:
+        pictures = np.concatenate([members[scene] for scene in chosen])
+        return figure(s[pictures], y[pictures])
 
     return bootstrap(of_scenes, len(members), draws=draws, seed=seed)
 
 
-def bootstrap(statistic: Callable[[Places], T], count: int, *, draws: int = 1000, seed: int = 0) -> tuple[T, T]:
-    """Return percentiles 2.5 and 97.5 of a statistic, or a vector of them, of ``count`` places drawn with replacement.
+def bootstrap(statistic: Callable[[Indices], T], count: int, *, draws: int = 1000, seed: int = 0) -> tuple[T, T]:
+    """Return percentiles 2.5 and 97.5 of a statistic, or a vector of them, of ``count`` indices drawn with replacement.
 
     Raises:
-        ValueError: a number of draws that cannot be made.
+        ValueError: a number of draws outside 1 to ``MAX_DRAWS``.
     """
     if not 1 <= draws <= MAX_DRAWS:
-        raise ValueError(f"intervals of {draws} draws cannot be made; give 1 to {MAX_DRAWS}, 1000 is usual")
+        raise ValueError(f"the number of draws is {draws}; give 1 to {MAX_DRAWS}, 1000 is usual")
     rng = np.random.default_rng(seed)
     drawn = np.array([statistic(rng.integers(0, count, count)) for _ in range(draws)])
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     return (low, high) if drawn.ndim > 1 else (float(low), float(high))  # type: ignore[return-value]
 
 
-def members_of(groups: Sequence[Hashable]) -> dict[Hashable, Places]:
-    """The places of each group's pictures, groups in order of appearance."""
-    places: dict[Hashable, list[int]] = {}
-    for place, group in enumerate(groups):
-        places.setdefault(group, []).append(place)
-    return {group: np.array(found) for group, found in places.items()}
+def members_of(groups: Sequence[Hashable]) -> dict[Hashable, Indices]:
+    """Return the indices of each group's pictures, groups in order of appearance."""
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    return {group: np.array(indices) for group, indices in members.items()}
 
 
 def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable]) -> Vector:
-    """SRCC inside each scene of at least three pictures with different labels; their mean is the usual figure.
+    """Return the SRCC in each scene of at least three pictures with different labels; papers report their mean.
 
     Raises:
         ValueError: there is no such scene.
@@ -114,14 +114,15 @@ def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable])
 
 
 def pairs_in_order(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable]) -> Vector:
-    """For each scene, how many of its pairs with different labels the scores order alike, and how many there are.
+    """Count, for each scene, the pairs with different labels that the scores order correctly, and all such pairs.
 
-    Shape (scenes, 2); a tie of the scores counts one half. Pair accuracy is the ratio of the columns' sums.
+    The result is (scenes, 2); a tie of the scores counts one half. Pair accuracy is the ratio of the columns' sums.
     """
     s, y = checked_pair(scores, labels)
     counts = []
     for m in members_of(groups).values():
         first, second = np.triu_indices(len(m), 1)
-        wanted, found = (np.sign(v[m][first] - v[m][second]) for v in (y, s))
-        counts.append([((wanted * found + 1) / 2)[wanted != 0].sum(), (wanted != 0).sum()])
+        of_labels, of_scores = (np.sign(v[m][first] - v[m][second]) for v in (y, s))
+        ordered = of_labels != 0
+        counts.append([((of_labels * of_scores + 1) / 2)[ordered].sum(), ordered.sum()])
     return np.array(counts, np.float64)

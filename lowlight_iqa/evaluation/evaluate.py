@@ -1,8 +1,8 @@
 """Agreement of a metric with people on a data set: every picture counted, every figure with its interval.
 
-Scores are kept in a cache (``scoring.cache``): an interrupted run goes on where it stopped, a second run reads. Under
-torchrun the pictures are shared out if that is asked for; each is scored by itself, so the result is that of one
-process.
+Scores are stored in a cache (``scoring.cache``): an interrupted run continues where it stopped, a second run reads
+them. Under torchrun the pictures can be divided among the processes; each picture is scored alone, so the result is
+that of one process.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from ..scoring.cache import Cache, cache_folder
 from ..scoring.pipeline import Record, Work, run
 from ..scoring.sinks import csv_line, inert
 from ..scoring.sources import find_sources
-from .correlation import MAX_DRAWS, Places, members_of, plcc, srcc
+from .correlation import MAX_DRAWS, Indices, members_of, plcc, srcc
 from .figures import Figure, LogisticFit, Part, figure, figures_within, main_figures, split_figures
 
 if TYPE_CHECKING:
     from ..distributed import Ranks
 
-BRIGHT = 140.0  # mean luma from which on a picture counts as bright
+BRIGHT = 140.0  # mean luma from which a picture counts as bright
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of every picture of a data set and how they agree with people. Correlations are signed."""
+    """Scores of every picture of a data set and their agreement with people. Correlations are signed."""
 
     card: Card
     dataset: Dataset
     scores: Vector  # (N,), in the order of dataset.items
     lumas: Vector  # (N,), mean luma, 0 to 255
-    mapping: LogisticFit | None = None  # scores to the scale of the labels; None where no logistic fits
-    figures: Mapping[str, Figure] = field(default_factory=dict)  # empty where labels are not public
+    mapping: LogisticFit | None = None  # from scores to the labels' scale; None if no logistic fits
+    figures: Mapping[str, Figure] = field(default_factory=dict)  # empty if labels are not public
     within: Mapping[str, Figure] = field(default_factory=dict)  # inside scenes
     parts: Mapping[str, Part] = field(default_factory=dict)
     attributes: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
     splits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # means over random 80/20 splits
-    explained: Mapping[str, Vector] = field(default_factory=dict)  # the metric's own attributes, (N,) each
+    explained: Mapping[str, Vector] = field(default_factory=dict)  # the metric's attributes, (N,) each
 
     @property
     def labels(self) -> Vector:
@@ -59,34 +59,33 @@ class Evaluation:
         return np.array([item.mos for item in self.dataset.items])
 
     def __str__(self) -> str:
-        """The figures as Markdown."""
+        """Return the figures as Markdown."""
         better = "lower is better: good figures are negative" if self.card.lower_better else "higher is better"
         name, split, count = self.dataset.name, self.dataset.split, len(self.scores)
         blocks = [f"{self.card.name} on {name}, {split}, {count} pictures ({better})"]
         if not self.figures:
             return f"{blocks[0]}\n\nThe labels are not public: there are scores, but no figures."
+
         rows = [(what, figure) for what, figure in self.figures.items()]
         rows += [(f"{what} (within scenes)", figure) for what, figure in self.within.items()]
         blocks.append(_markdown(("figure", "value [95 %]"), rows))
         if self.dataset.relative:
-            blocks.append(
-                "Labels compare the pictures of one scene: the figures within scenes are the ones that count."
-            )
+            blocks.append("Labels compare the pictures of one scene: only the figures within scenes are meaningful.")
         if self.parts:
             lines = [(what, part.count, *part.figures.values()) for what, part in self.parts.items()]
             blocks.append(_markdown(("part", "pictures", "SRCC [95 %]", "PLCC [95 %]"), lines))
         if self.attributes:
-            aspects = [(what, *found.values()) for what, found in self.attributes.items()]
-            blocks.append(_markdown(("attribute", "SRCC [95 %]", "PLCC [95 %]"), aspects))
+            attributes = [(name, *figures.values()) for name, figures in self.attributes.items()]
+            blocks.append(_markdown(("attribute", "SRCC [95 %]", "PLCC [95 %]"), attributes))
         if self.splits:
             heads = list(next(iter(self.splits.values())))
-            means = [(what, *(f"{found[head]:.4f}" for head in heads)) for what, found in self.splits.items()]
+            means = [(by, *(f"{figures[head]:.4f}" for head in heads)) for by, figures in self.splits.items()]
             blocks.append("Ten random splits, logistic fitted on 80 %, figures of the other 20 %:")
             blocks.append(_markdown(("split by", *heads), means))
         return "\n\n".join(blocks)
 
     def facts(self) -> dict[str, Any]:
-        """The figures as plain numbers, for JSON."""
+        """Return the figures as plain numbers, for JSON."""
 
         def plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
             numbers = {what: (figure.value, figure.low, figure.high) for what, figure in figures.items()}
@@ -100,23 +99,23 @@ class Evaluation:
             "figures": plain(self.figures),
             "within": plain(self.within),
             "parts": {w: {"pictures": part.count, **plain(part.figures)} for w, part in self.parts.items()},
-            "attributes": {what: plain(found) for what, found in self.attributes.items()},
-            "splits": {what: dict(found) for what, found in self.splits.items()},
+            "attributes": {name: plain(figures) for name, figures in self.attributes.items()},
+            "splits": {by: dict(figures) for by, figures in self.splits.items()},
         }
 
     def write_csv(self, path: str | Path) -> None:
-        """One row per picture: labels, score, and the score mapped to the labels' scale."""
+        """Write one row per picture: labels, score, and the score mapped to the labels' scale."""
         mapped = self.mapping(self.scores) if self.mapping else np.full(len(self.scores), math.nan)
         head = ["picture", "group", "device", "mean_luma", "mos", "score", "mapped", *self.explained]
         lines = [csv_line(head)]
-        for place, item in enumerate(self.dataset.items):
+        for index, item in enumerate(self.dataset.items):
             texts = [inert(text) for text in (str(item.path), item.group, item.device)]
-            numbers = [float(column[place]) for column in (self.scores, mapped, *self.explained.values())]
-            lines.append(csv_line([*texts, round(float(self.lumas[place]), 2), item.mos, *numbers]))
+            numbers = [float(column[index]) for column in (self.scores, mapped, *self.explained.values())]
+            lines.append(csv_line([*texts, round(float(self.lumas[index]), 2), item.mos, *numbers]))
         Path(path).write_text("\n".join([*lines, ""]), encoding="utf-8", newline="")
 
     def write_submission(self, path: str | Path) -> None:
-        """The MLE challenge's result.json: a list of {id, mos}, mos on 0..10 and higher for better."""
+        """Write the MLE challenge's result.json: a list of {id, mos}, mos on 0..10, higher is better."""
         low, high = self.card.score_range
         good = (high - self.scores if self.card.lower_better else self.scores - low) / (high - low)
         rows = [
@@ -148,37 +147,38 @@ def evaluate(
     """Score every picture of a data set and measure the agreement with people.
 
     Args:
-        metric: a name, or a metric that is made already.
-        dataset: a name (``lowlight_iqa.data.list_datasets()``), or one that is read already.
+        metric: a name, or a metric made by ``create_metric``.
+        dataset: a name (``lowlight_iqa.data.list_datasets()``), or a data set read by ``lowlight_iqa.data.load``.
         root: the data set's folder; see ``lowlight_iqa.data``.
         split: one of the data set's splits; None for the one that papers report.
         weights: as for ``create_metric``, with a metric's name.
         device: as for ``create_metric``, with a metric's name.
         cache: folder of the scores; None for $LOWLIGHT_IQA_CACHE or ~/.cache/lowlight_iqa.
-        draws: resamples of each bootstrap interval; of whole scenes where there are scenes.
-        progress: show a bar on stderr.
-        distributed: share the pictures out among the processes that torchrun started; without, each scores all.
+        draws: resamples of each bootstrap interval; of whole scenes if there are scenes.
+        progress: show a progress bar on stderr.
+        distributed: divide the pictures among the processes of torchrun; otherwise each process scores all.
 
     Returns:
         All figures: SRCC, KRCC, PLCC raw and after the logistic, RMSE after the logistic, the same within scenes, for
         devices, luminance bands and attributes, and as means over random splits by scene and by image. The logistic of
-        the main figures is fitted to the very pictures that they are of, as papers do.
+        the main figures is fitted to the pictures that it is applied to, as in papers.
 
     Raises:
         ValueError: pictures that could not be scored, which it names: no figure is given over the rest; a metric that
             needs a reference; no such metric, data set or split.
-        FileNotFoundError: the data set is not there or incomplete.
-        WeightsNotFound: the weights are not at hand.
+        FileNotFoundError: the data set is missing or incomplete.
+        WeightsNotFound: the weights are not on this machine.
     """
     from ..distributed import Ranks
 
     if isinstance(metric, Metric) and (weights is not None or device is not None):
-        raise ValueError("weights and device belong to a metric's name; this metric is made already")
+        raise ValueError("weights and device are for a metric given by name; this one exists already, leave them out")
     card = metric.card if isinstance(metric, Metric) else get_card(metric)
     if card.needs_reference:
-        raise ValueError(f"{card.name} compares with the dark input, which sets of rated pictures do not hold")
+        raise ValueError(f"{card.name} compares with the dark input, which sets of rated pictures do not contain")
     if not 1 <= draws <= MAX_DRAWS:
-        raise ValueError(f"intervals of {draws} draws cannot be made; give 1 to {MAX_DRAWS}, 1000 is usual")
+        raise ValueError(f"the number of draws is {draws}; give 1 to {MAX_DRAWS}, 1000 is usual")
+
     if isinstance(dataset, str):
         if root is None:
             raise ValueError(f"give root, the folder that holds {dataset}")
@@ -189,8 +189,9 @@ def evaluate(
             f"all {len(dataset.items)} pictures of {dataset.name} are rated {min(labels):g}; "
             "agreement is measured on labels that differ"
         )
+
     ranks = Ranks(0, 1)
-    if distributed:  # joined before "cuda" is taken
+    if distributed:  # before the metric is created, since joining selects this process's GPU
         ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")
     if isinstance(metric, str):
         metric = create_metric(metric, device=device, weights=weights)
@@ -201,34 +202,34 @@ def evaluate(
 
 
 def _score(metric: Metric, items: Sequence[Rated], cache: Cache, ranks: Ranks, progress: bool) -> list[Record]:
-    """The record of every picture; this process scores its share.
+    """Return the record of every picture; this process scores its shard.
 
     Raises:
         ValueError: pictures that could not be scored.
     """
     from tqdm import tqdm
 
-    share = range(ranks.rank, len(items), ranks.world)
+    shard = range(ranks.rank, len(items), ranks.world)
     work = Work([metric], attributes=cache.attributes, luma=True, known=cache.get)
-    records = run(find_sources(items[place].path for place in share), work)
-    bar = tqdm(records, total=len(share), unit="picture", file=sys.stderr, disable=not progress or ranks.rank > 0)
-    found: dict[int, Record] = {}
-    for place, record in zip(share, bar, strict=True):
+    stream = run(find_sources(items[index].path for index in shard), work)
+    bar = tqdm(stream, total=len(shard), unit="picture", file=sys.stderr, disable=not progress or ranks.rank > 0)
+    records: dict[int, Record] = {}
+    for index, record in zip(shard, bar, strict=True):
         cache.put(record)
-        found[place] = record
+        records[index] = record
 
     if ranks.world > 1:
-        shares: list[Any] = [None] * ranks.world
-        torch.distributed.all_gather_object(shares, found)
-        for other in shares:
-            found |= other
-    problems = [found[place].error for place in range(len(items)) if found[place].error]
+        shards: list[Any] = [None] * ranks.world
+        torch.distributed.all_gather_object(shards, records)
+        for other in shards:
+            records |= other
+    problems = [records[index].error for index in range(len(items)) if records[index].error]
     if problems:
         raise ValueError(
             f"{len(problems)} of {len(items)} pictures could not be scored, and figures over the others would not be "
             f"comparable: {'; '.join(problems[:5])}{'; ...' if len(problems) > 5 else ''}"
         )
-    return [found[place] for place in range(len(items))]
+    return [records[index] for index in range(len(items))]
 
 
 def _measure(card: Card, dataset: Dataset, records: Sequence[Record], draws: int) -> Evaluation:
@@ -243,13 +244,13 @@ def _measure(card: Card, dataset: Dataset, records: Sequence[Record], draws: int
     if np.isnan(labels).all():
         return Evaluation(card, dataset, scores, lumas, explained=explained)
 
-    groups: list[Hashable] = [item.group or place for place, item in enumerate(items)]  # a number is no group's name
+    groups: list[Hashable] = [item.group or index for index, item in enumerate(items)]  # a picture alone: a number
     scenes = len(set(groups)) < len(items)
     mapping, figures = main_figures(scores, labels, groups, card.lower_better, draws)
 
-    def both(x: Vector, y: Vector, places: Places) -> dict[str, Figure]:
-        own = [groups[place] for place in places]
-        return {what: figure(of, x[places], y[places], own, draws) for what, of in (("SRCC", srcc), ("PLCC", plcc))}
+    def both(x: Vector, y: Vector, members: Indices) -> dict[str, Figure]:
+        own = [groups[index] for index in members]
+        return {what: figure(of, x[members], y[members], own, draws) for what, of in (("SRCC", srcc), ("PLCC", plcc))}
 
     everything = np.arange(len(items))
     rated = {name: np.array([item.attributes[name] for item in items]) for name in items[0].attributes}
@@ -261,29 +262,29 @@ def _measure(card: Card, dataset: Dataset, records: Sequence[Record], draws: int
         mapping,
         figures,
         figures_within(scores, labels, groups, card.lower_better, draws) if scenes else {},
-        {what: Part(len(places), both(scores, labels, places)) for what, places in _parts(items, lumas).items()},
+        {what: Part(len(members), both(scores, labels, members)) for what, members in _parts(items, lumas).items()},
         {name: both(explained[name], values, everything) for name, values in rated.items() if name in explained},
         split_figures(items, scores, labels, card.lower_better, scenes),
         explained,
     )
 
 
-def _parts(items: Sequence[Rated], lumas: Vector) -> dict[str, Places]:
-    """The pictures of each device and luminance band that has at least three."""
-    parts: dict[str, Places] = {}
+def _parts(items: Sequence[Rated], lumas: Vector) -> dict[str, Indices]:
+    """Return the pictures of each device and luminance band with at least three."""
+    parts: dict[str, Indices] = {}
     if any(item.device for item in items):
-        parts |= {str(device): places for device, places in members_of([item.device for item in items]).items()}
+        parts |= {str(device): members for device, members in members_of([item.device for item in items]).items()}
         if "" in parts:
             parts["unknown camera"] = parts.pop("")
 
     parts[f"dark (mean luma < {DARK:g})"] = np.flatnonzero(lumas < DARK)
     parts["medium"] = np.flatnonzero((lumas >= DARK) & (lumas < BRIGHT))
     parts[f"bright (mean luma >= {BRIGHT:g})"] = np.flatnonzero(lumas >= BRIGHT)
-    return {what: places for what, places in parts.items() if len(places) >= 3}
+    return {what: members for what, members in parts.items() if len(members) >= 3}
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table whose cells may hold any text: a bar or a line break in a name does not break it."""
+    """Format a table; bars and line breaks in cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     cells = [[" ".join(str(cell).replace("|", "\\|").split()) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -11,11 +11,11 @@ import numpy as np
 
 from ..data.rated import Rated
 from ..functional.logistic import MAX_EVALUATIONS, Vector, fit_logistic, logistic
-from .correlation import Places, bootstrap, interval, krcc, pairs_in_order, plcc, scene_srcc, srcc
+from .correlation import Indices, bootstrap, interval, krcc, pairs_in_order, plcc, scene_srcc, srcc
 from .splits import group_mean, random_splits
 
 MAPPED = "PLCC, logistic"
-RESAMPLE_EVALUATIONS = 300  # of a fit that starts at the fit to all pictures; one that takes more does not settle
+RESAMPLE_EVALUATIONS = 300  # limit of a fit that starts at the fit to all pictures; one that needs more diverges
 SPLIT_FROM = 20  # scenes or pictures: fewer are not split at random
 
 
@@ -33,7 +33,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Part:
-    """Some of the pictures: those of one device, of one luminance band."""
+    """A part of the pictures: those of one device or one luminance band."""
 
     count: int
     figures: Mapping[str, Figure]  # SRCC and PLCC
@@ -41,14 +41,14 @@ class Part:
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """The 4-parameter logistic, fitted to standardized scores: the start of the fit then suits every metric."""
+    """The 4-parameter logistic, fitted to standardized scores so that one initial value suits every metric."""
 
     parameters: tuple[float, float, float, float]
     center: float
     scale: float  # signed: negative for metrics whose lower scores are better
 
     def __call__(self, scores: Vector) -> Vector:
-        """Scores on the labels' scale."""
+        """Map scores to the labels' scale."""
         mapped: Vector = logistic((scores - self.center) / self.scale, self.parameters)
         return mapped
 
@@ -61,7 +61,7 @@ class LogisticFit:
         begin: LogisticFit | None = None,
         evaluations: int = MAX_EVALUATIONS,
     ) -> LogisticFit:
-        """Fit by least squares; ``begin`` is a mapping of much the same scores, to start from.
+        """Fit by least squares, starting from ``begin``, a fit to similar scores.
 
         Raises:
             ValueError: no logistic fits.
@@ -77,9 +77,9 @@ class LogisticFit:
 def figure(
     of: Callable[[Vector, Vector], float], scores: Vector, labels: Vector, groups: Sequence[Hashable], draws: int
 ) -> Figure:
-    """Return a figure with its interval over resampled scenes, or pictures where there are no scenes to speak of.
+    """Return a figure with its interval over resampled scenes, or over pictures if there are too few scenes.
 
-    Over labels that are all the same there is no figure: it is NaN.
+    If all labels are equal, the figure is NaN.
     """
     return _figures(lambda s, y: np.array([of(s, y)]), scores, labels, groups, draws)[0]
 
@@ -87,7 +87,7 @@ def figure(
 def _figures(
     of: Callable[[Vector, Vector], Vector], scores: Vector, labels: Vector, groups: Sequence[Hashable], draws: int
 ) -> list[Figure]:
-    """Return the figures that one function gives together, as ``figure`` does."""
+    """Return the figures that one function computes together, as ``figure`` does."""
     values = of(scores, labels)
     if np.ptp(labels) == 0:
         return [Figure(math.nan, math.nan, math.nan)] * len(values)
@@ -99,20 +99,20 @@ def _figures(
 def main_figures(
     scores: Vector, labels: Vector, groups: Sequence[Hashable], lower_better: bool, draws: int
 ) -> tuple[LogisticFit | None, dict[str, Figure]]:
-    """The fit to all pictures, or None where no logistic fits, and the figures over all of them."""
+    """Return the fit to all pictures, or None if no logistic fits, and the figures over all of them."""
     figures = {
         what: figure(of, scores, labels, groups, draws) for what, of in (("SRCC", srcc), ("KRCC", krcc), ("PLCC", plcc))
     }
     try:
         whole = LogisticFit.fit(scores, labels, lower_better)
     except ValueError:
-        nothing = Figure(math.nan, math.nan, math.nan)
-        return None, {**figures, MAPPED: nothing, "RMSE": nothing}
+        undefined = Figure(math.nan, math.nan, math.nan)
+        return None, {**figures, MAPPED: undefined, "RMSE": undefined}
 
     def of_mapped(s: Vector, y: Vector) -> Vector:  # fitted again in each resample: the fit is part of the figure
         try:
             predicted = LogisticFit.fit(s, y, lower_better, whole, evaluations=RESAMPLE_EVALUATIONS)(s)
-        except ValueError:  # a resample on which the fit does not settle keeps the mapping of all
+        except ValueError:  # where the fit diverges, the fit to all pictures is used
             predicted = whole(s)
         return np.array([plcc(predicted, y), _rmse(predicted, y)])
 
@@ -127,7 +127,7 @@ def _rmse(predicted: Vector, labels: Vector) -> float:
 def figures_within(
     scores: Vector, labels: Vector, groups: Sequence[Hashable], lower_better: bool, draws: int
 ) -> dict[str, Figure]:
-    """Mean SRCC inside scenes, signed, and the share of a scene's pairs that the metric puts in people's order."""
+    """Return the mean SRCC within scenes, signed, and the share of pairs within scenes ordered as people do."""
     try:
         each = scene_srcc(scores, labels, groups)
     except ValueError:
@@ -151,13 +151,13 @@ def figures_within(
 def split_figures(
     items: Sequence[Rated], scores: Vector, labels: Vector, lower_better: bool, scenes: bool
 ) -> dict[str, dict[str, float]]:
-    """Means over ten random splits; and what baselines that see no picture reach on the same splits."""
+    """Return means over ten random splits, and those of baselines without pictures on the same splits."""
     keys: dict[str, Callable[[Rated], str]] = {"scene": lambda item: item.group, "enhancer": lambda item: item.enhancer}
     nulls = {name: key for name, key in keys.items() if len({key(item) for item in items}) > 1}
-    ways: tuple[Literal["scene", "image"], ...] = ("scene", "image") if scenes else ("image",)
+    units: tuple[Literal["scene", "image"], ...] = ("scene", "image") if scenes else ("image",)
 
-    found: dict[str, dict[str, float]] = {}
-    for by in ways:
+    means: dict[str, dict[str, float]] = {}
+    for by in units:
         count = len({item.group for item in items}) if by == "scene" else len(items)
         if count < SPLIT_FROM:
             continue
@@ -170,12 +170,14 @@ def split_figures(
                 row[f"{name}-mean null, SRCC"] = srcc(guess, labels[test])
                 row[f"{name}-mean null, PLCC"] = plcc(guess, labels[test])
             rows.append(row)
-        found[by] = {what: float(np.mean([row[what] for row in rows])) for what in rows[0]}
-    return found
+        means[by] = {what: float(np.mean([row[what] for row in rows])) for what in rows[0]}
+    return means
 
 
-def _test_figures(scores: Vector, labels: Vector, train: Places, test: Places, lower_better: bool) -> dict[str, float]:
-    """Figures of a split's test pictures, mapped by the logistic of its training pictures."""
+def _test_figures(
+    scores: Vector, labels: Vector, train: Indices, test: Indices, lower_better: bool
+) -> dict[str, float]:
+    """Return the figures of a split's test pictures, mapped by the logistic of its training pictures."""
     try:
         mapped = LogisticFit.fit(scores[train], labels[train], lower_better)(scores[test])
     except ValueError:

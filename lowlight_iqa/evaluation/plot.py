@@ -1,4 +1,4 @@
-"""A scatter plot of people's scores against a metric's, with the fitted logistic."""
+"""Plot people's scores against a metric's, with the fitted logistic."""
 
 from __future__ import annotations
 

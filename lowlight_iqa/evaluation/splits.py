@@ -1,4 +1,4 @@
-"""Splits and baselines that see no picture: what a figure on a data set is worth. See docs/protocols.md."""
+"""Random splits, and baselines that use no picture, to judge figures on a data set. See docs/protocols.md."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 from ..data.rated import Rated
 from ..functional.logistic import Vector
-from .correlation import Places, members_of
+from .correlation import Indices, members_of
 
 
 def random_splits(
     items: Sequence[Rated], by: Literal["scene", "image"] = "scene", *, repeats: int = 10, share: float = 0.2
-) -> Iterator[tuple[Places, Places]]:
-    """Places of the training and test pictures of ``repeats`` random splits; the seed of each is its number.
+) -> Iterator[tuple[Indices, Indices]]:
+    """Yield indices of the training and test pictures of ``repeats`` random splits; the seed of each is its number.
 
     Args:
         items: the pictures.
-        by: "scene" keeps pictures of one group together; "image" does not, and so lets a trained model know the test
+        by: "scene" keeps pictures of one group together; "image" does not, so that a trained model knows the test
             scenes. Pictures without a group are scenes of their own.
-        repeats: how many splits.
-        share: of the scenes (or pictures) that are for testing.
+        repeats: number of splits.
+        share: of the scenes (or pictures) used for testing.
     """
-    keys = [item.group if by == "scene" and item.group else f"{place}" for place, item in enumerate(items)]
+    keys = [item.group if by == "scene" and item.group else f"{index}" for index, item in enumerate(items)]
     members = list(members_of(keys).values())
     for seed in range(repeats):
         order = np.random.default_rng(seed).permutation(len(members))
@@ -34,14 +34,14 @@ def random_splits(
 
 
 def group_mean(train: Sequence[Rated], test: Sequence[Rated], key: Callable[[Rated], str]) -> Vector:
-    """The null: each test picture gets the mean MOS of the training pictures with its key, or of all of them.
+    """Predict for each test picture the mean MOS of the training pictures with the same key, or of all of them.
 
-    With ``key=lambda item: item.group`` this is the scene's mean, which image-level splits give away; with
-    ``item.enhancer`` the method's, which is all that a fingerprint of the enhancer is worth.
+    With ``key=lambda item: item.group`` this is the scene's mean, which image-level splits reveal; with
+    ``item.enhancer`` the method's mean, which a model reaches that only recognizes the enhancer.
 
     Returns:
-        Predictions (N,) for ``test``; no pixel is looked at.
+        Predictions (N,) for ``test``; no picture is read.
     """
     labels = np.array([item.mos for item in train])
-    means = {name: labels[places].mean() for name, places in members_of([key(item) for item in train]).items()}
+    means = {name: labels[members].mean() for name, members in members_of([key(item) for item in train]).items()}
     return np.array([means.get(key(item), labels.mean()) for item in test])

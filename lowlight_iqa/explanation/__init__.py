@@ -1,4 +1,4 @@
-"""One picture explained on one page: the picture, maps over it, score, attributes and sentence (extra ``report``)."""
+"""Explain one picture on one page: maps over it, score, attributes and a sentence (extra ``report``)."""
 
 from .explain import Explanation, Layer, explain
 from .figure import write_png

@@ -1,4 +1,4 @@
-"""What is shown of one picture: gathered once, for the page and the figure alike."""
+"""The content of an explanation, computed once for both the page and the figure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ..card import Card
 from ..images import read_image
 from ..metric import Assessment, Metric
 
-LONGEST = 1280  # pixels of the shown picture's longer side
-OPAQUE = 0.75  # of a map, where it is worst
+MAX_SIDE = 1280  # pixels of the displayed picture's longer side
+MAX_OPACITY = 0.75  # of a map, where it is worst
 
 
 @dataclass(frozen=True)
@@ -24,31 +25,31 @@ class Layer:
     """A map over the picture."""
 
     name: str
-    badness: np.ndarray  # (h, w) in [0, 1]: 1 is the worst 2 % of the picture's places, 0 the best 2 %
-    worst: float  # the map's own values there
+    badness: np.ndarray  # (h, w) in [0, 1]: 1 at the worst 2 % of the pixels, 0 at the best 2 %
+    worst: float  # the map's values there
     best: float
-    value: float | None = None  # the attribute's, or the score
+    value: float | None = None  # the attribute or the score
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One picture, what a metric says of it, and where."""
+    """One picture with a metric's assessment and maps."""
 
     name: str  # of the file
     picture: np.ndarray  # (h, w, 3) bytes
-    size: tuple[int, int]  # width and height of the picture that was scored
+    size: tuple[int, int]  # width and height of the scored picture
     card: Card
     result: Assessment
     layers: tuple[Layer, ...]  # the score's first
-    words: tuple[Layer, ...]  # where a caption's words were found; 1 is where most
-    source: str  # what the maps are
+    words: tuple[Layer, ...]  # attention of a caption's words; 1 is the strongest
+    source: str  # description of the maps
 
 
 def explain(path: str | Path, metric: Metric) -> Explanation:
-    """Assess one picture and prepare what is shown of it.
+    """Assess one picture and prepare its display.
 
     Raises:
-        TypeError, ValueError, OSError: no such picture, or not one that the metric takes.
+        TypeError, ValueError, OSError: no such picture, or one that the metric refuses.
     """
     pixels = read_image(path)
     result = metric.assess(metric.preprocess(pixels).to(metric.device))
@@ -56,13 +57,13 @@ def explain(path: str | Path, metric: Metric) -> Explanation:
     layers = []
     if result.map is not None:
         layers.append(_layer("score", result.map, metric.card.lower_better, result.score))
-    layers += [_layer(name, found, False, result.attributes.get(name)) for name, found in result.maps.items()]
-    words = [_layer(word, found, True, None) for word, found in result.words if word.isalpha()]
+    layers += [_layer(name, local, False, result.attributes.get(name)) for name, local in result.maps.items()]
+    words = [_layer(word, attention, True, None) for word, attention in result.words if word.isalpha()]
 
     documented = inspect.getdoc(type(metric).maps_batch) or ""
     return Explanation(
         name=Path(path).name,
-        picture=_shown(pixels),
+        picture=_to_bytes(pixels),
         size=(pixels.shape[2], pixels.shape[1]),
         card=metric.card,
         result=result,
@@ -72,35 +73,36 @@ def explain(path: str | Path, metric: Metric) -> Explanation:
     )
 
 
-def _layer(name: str, found: Tensor, larger_is_worse: bool, value: float | None) -> Layer:
-    """Scale a map (H, W) to badness: the 2nd and the 98th percentile are the ends."""
-    local = _limited(found.float().cpu()[None])[0].numpy()
-    low, high = np.percentile(local, [2, 98])
-    share = np.clip((local - low) / max(high - low, 1e-12), 0, 1)
+def _layer(name: str, local: Tensor, larger_is_worse: bool, value: float | None) -> Layer:
+    """Scale a map (H, W) to badness between its 2nd and 98th percentile."""
+    values = _reduced(local.float().cpu()[None])[0].numpy()
+    low, high = np.percentile(values, [2, 98])
+    share = np.clip((values - low) / max(high - low, 1e-12), 0, 1)
     if larger_is_worse:
         return Layer(name, share, float(high), float(low), value)
     return Layer(name, 1 - share, float(low), float(high), value)
 
 
-def _shown(pixels: Tensor) -> np.ndarray:
-    small = _limited(pixels.float().cpu()).clamp(0, 1)
-    bytes_ = (small * 255).round().to(torch.uint8).permute(1, 2, 0)
-    return np.ascontiguousarray(bytes_.numpy())
+def _to_bytes(pixels: Tensor) -> np.ndarray:
+    """Reduce a picture (3, H, W) for display: (h, w, 3) bytes."""
+    small = _reduced(pixels.float().cpu()).clamp(0, 1)
+    levels = rearrange((small * 255).round().to(torch.uint8), "c h w -> h w c")
+    return np.ascontiguousarray(levels.numpy())
 
 
-def _limited(x: Tensor) -> Tensor:
-    """(C, H, W) with its longer side at most ``LONGEST``."""
+def _reduced(x: Tensor) -> Tensor:
+    """Reduce (C, H, W) to a longer side of at most ``MAX_SIDE``."""
     longer = max(x.shape[1:])
-    if longer <= LONGEST:
+    if longer <= MAX_SIDE:
         return x
-    size = tuple(max(1, round(side * LONGEST / longer)) for side in x.shape[1:])
+    size = tuple(max(1, round(side * MAX_SIDE / longer)) for side in x.shape[1:])
     return F.interpolate(x[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def colored(badness: np.ndarray) -> np.ndarray:
-    """RGBA bytes (h, w, 4) of a map: clear where the picture is best, yellow where it is worst."""
+    """Color a map as RGBA bytes (h, w, 4): transparent where the picture is best, yellow where it is worst."""
     import matplotlib
 
     rgba = matplotlib.colormaps["inferno"](0.25 + 0.7 * badness)
-    rgba[..., 3] = OPAQUE * badness**0.8
+    rgba[..., 3] = MAX_OPACITY * badness**0.8
     return np.asarray((rgba * 255).round().astype(np.uint8))

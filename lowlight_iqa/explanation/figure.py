@@ -1,4 +1,4 @@
-"""An explanation as one figure, for a paper or a slide."""
+"""Write an explanation as one figure, for a paper or a slide."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_png(explanation: Explanation, path: str | Path) -> None:
     for axis in figure.axes:
         axis.axis("off")
 
-    says = f"{explanation.card.name} {explanation.result.score:.3g}.  {explanation.result.description}"
-    lines = [explanation.name, *textwrap.wrap(says, 32 * columns)]
+    text = f"{explanation.card.name} {explanation.result.score:.3g}.  {explanation.result.description}"
+    lines = [explanation.name, *textwrap.wrap(text, 32 * columns)]
     figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
     figure.savefig(path, metadata={"Title": explanation.name})

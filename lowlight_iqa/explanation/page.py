@@ -1,4 +1,4 @@
-"""An explanation as one page: a single file that opens from disk and asks the network for nothing."""
+"""Write an explanation as one page: a single file that opens from disk and loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from .explain import Explanation, Layer, colored
 
-MAP_SIDE = 480  # pixels of a map's longer side: it is smooth
+MAP_SIDE = 480  # pixels of a map's longer side; maps are smooth
 
 
 def write_html(explanation: Explanation, path: str | Path) -> None:

@@ -367,7 +367,7 @@ def test_the_random_split_says_that_it_shares_scenes(data, tmp_path):
 
 def test_what_cannot_be_trained_on_is_refused(data, tmp_path, capsys):
     assert run(B16, data, tmp_path, "--batch", "33") == 2
-    assert "32 training pictures" in capsys.readouterr().err
+    assert "32 training and 8 validation pictures" in capsys.readouterr().err
     rows = json.loads((data / "MLE-training.json").read_text())
     del rows[7]["nature"]
     (tmp_path / "MLE").symlink_to(data / "MLE")

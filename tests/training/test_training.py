@@ -288,7 +288,7 @@ def test_iaca_starts_from_the_trunk_of_a_trained_leiq(data, tmp_path, capsys):
     assert trunk
     assert all(torch.equal(before[key], after[key]) for key in trunk)
     assert run("iaca", data, tmp_path, *options, "--trunk", "lite1") == 2
-    assert "take lite0 (--trunk" in capsys.readouterr().err
+    assert "use lite0 (--trunk" in capsys.readouterr().err
 
 
 def test_leiq_without_epochs_fits_heads_to_the_mean_of_trained_trunks(data, tmp_path):

@@ -18,12 +18,23 @@ WORDS = {
 
 
 def third_of_scale(rating: float) -> int:
-    """Return 0, 1 or 2 for the low, middle and high third of the 1..5 scale."""
+    """Return 0, 1 or 2 for the low, middle and high third of the 1..5 scale.
+
+    Example:
+        >>> [third_of_scale(rating) for rating in (1, 2.3, 2.4, 3.6, 3.7, 5)]
+        [0, 0, 1, 1, 2, 2]
+    """
     return min(2, max(0, int(3 * (rating - 1) / 4)))
 
 
 def sentence(attributes: Mapping[str, float]) -> str:
-    """Describe the six attributes, on 1..5, in one sentence."""
+    """Describe the six attributes, on 1..5, in one sentence.
+
+    Example:
+        >>> sentence(dict.fromkeys(ATTRIBUTES, 1.5) | {"noise": 4.5})
+        'The image has dim brightness, poor color, slight noise, severe overexposure and much detail lost, presenting
+        an unnatural appearance.'
+    """
     phrases = {name: WORDS[name][third_of_scale(attributes[name])] for name in WORDS}
     *listed, nature = phrases.values()
     return f"The image has {', '.join(listed[:-1])} and {listed[-1]}, presenting {nature}."

@@ -69,6 +69,17 @@ def read_image(source: Picture) -> Tensor:
         TypeError: another type or dtype of source.
         ValueError: transparency, several frames, more than ``MAX_PIXELS``, values outside [0, 1], another shape.
         OSError: missing, unreadable, truncated or not a picture; the message names the file.
+
+    Example:
+        >>> import numpy as np
+        >>> read_image("samples/coffee_dark.png").dtype
+        torch.float32
+        >>> read_image(np.full((64, 48), 65535, np.uint16)).mean((1, 2))
+        tensor([1., 1., 1.])
+        >>> read_image("samples")
+        Traceback (most recent call last):
+        ...
+        IsADirectoryError: samples is a folder; give the pictures inside it
     """
     import numpy as np
     from PIL import Image

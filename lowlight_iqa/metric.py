@@ -114,6 +114,12 @@ class Metric(Frozen, ABC):
 
         Raises:
             TypeError, ValueError: unusable pixels; the message names the value and the remedy.
+
+        Example:
+            >>> from lowlight_iqa import create_metric, read_image
+            >>> metric, pixels = create_metric("leiq"), read_image("samples/coffee_dark.png")
+            >>> torch.equal(metric(metric.preprocess(pixels)), metric("samples/coffee_dark.png"))
+            True
         """
         return check_batch(pixels, self.card.min_size, pixels.device)[0]
 
@@ -146,6 +152,14 @@ class Metric(Frozen, ABC):
 
         Raises:
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
+
+        Example:
+            >>> from lowlight_iqa import create_metric
+            >>> metric = create_metric("exposure")
+            >>> metric(torch.full((2, 3, 64, 64), 0.5))
+            tensor([0.1000, 0.1000])
+            >>> metric(["samples/coffee.jpg", "samples/coffee_dark.png"]).shape
+            torch.Size([2])
         """
         with self._named_transforms():
             return self._scores(*self._checked(img, reference))
@@ -270,6 +284,16 @@ class Metric(Frozen, ABC):
 
         Raises:
             TypeError, ValueError, OSError: unusable input; the message names the value and the remedy.
+
+        Example:
+            >>> from lowlight_iqa import create_metric
+            >>> metric = create_metric("exposure")
+            >>> enhanced = torch.full((1, 3, 64, 64), 0.3, requires_grad=True)
+            >>> metric.loss(enhanced).backward()
+            >>> bool((enhanced.grad < 0).all())  # a brighter picture has a lower loss
+            True
+            >>> metric.loss(torch.zeros(2, 3, 64, 64), reduction="none").shape
+            torch.Size([2])
         """
         if reduction not in ("mean", "none", "sum"):
             raise ValueError(f"the reductions are 'mean', 'none' and 'sum', not {reduction!r}")
@@ -315,6 +339,14 @@ class Metric(Frozen, ABC):
         Args:
             img: a path, PIL image, ndarray or tensor (3, H, W).
             maps: False omits the maps, which cost about as much as the score.
+
+        Example:
+            >>> from lowlight_iqa import create_metric
+            >>> result = create_metric("leiq").assess("samples/coffee_dark.png")
+            >>> sorted(result.attributes)
+            ['color', 'content_recovery', 'exposure', 'light', 'nature', 'noise']
+            >>> result.description
+            'The image has dim brightness, ...'
         """
         x = self._check_single(img)
         with torch.inference_mode(), full_precision(self.device.type):
@@ -331,6 +363,11 @@ class Metric(Frozen, ABC):
 
         Raises:
             ValueError: the metric has no such map; the message names those that it has.
+
+        Example:
+            >>> from lowlight_iqa import create_metric
+            >>> create_metric("niqe").map("samples/coffee_dark.png").shape == read_image("samples/coffee.jpg").shape[1:]
+            True
         """
         x = self._check_single(img)
         with torch.inference_mode(), full_precision(self.device.type):

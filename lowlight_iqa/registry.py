@@ -60,6 +60,17 @@ def register(*cards: Card) -> Callable[[M], M]:
     Raises:
         TypeError: the decorated object is not a subclass of ``Metric``.
         ValueError: a name is taken already.
+
+    Example:
+        >>> from lowlight_iqa import Card, Metric
+        >>> facts = {"source": "this page", "lower_better": False, "score_range": (0.0, 1.0), "license": "Apache-2.0"}
+        >>> @register(Card(name="mean", summary="mean of all samples", **facts))
+        ... class Mean(Metric):
+        ...     def score_batch(self, x, reference=None):
+        ...         return x.mean((1, 2, 3))
+        >>> create_metric("mean")(torch.full((3, 64, 64), 0.25))
+        tensor([0.2500])
+        >>> _ = _entries.pop("mean")
     """
 
     def enter(cls: M) -> M:
@@ -118,6 +129,12 @@ def list_metrics(*, learned: bool | None = None, commercial: bool | None = None)
     Args:
         learned: only those that are (True) or are not (False) trained on people's scores.
         commercial: only those whose weights may (True) or may not (False) be used commercially.
+
+    Example:
+        >>> "leiq" in list_metrics(learned=True)
+        True
+        >>> "niqe" in list_metrics(learned=False)
+        True
     """
     return sorted(
         name
@@ -131,6 +148,11 @@ def get_card(name: str) -> Card:
 
     Raises:
         TypeError, ValueError: see ``get_class``.
+
+    Example:
+        >>> card = get_card("niqe")
+        >>> card.lower_better, card.min_size, card.trained_on
+        (True, 96, "125 pristine photographs (the authors')")
     """
     return _entry(name)[1]
 
@@ -229,6 +251,16 @@ def create_metric(
         TypeError: the metric has no such option.
         ValueError: no such metric; weights of another metric; no such value of an option.
         WeightsNotFound: the weights are not on this machine; the message says where they come from.
+
+    Example:
+        >>> metric = create_metric("leiq")
+        >>> dark, enhanced = metric(["samples/coffee_dark.png", "samples/coffee.jpg"])
+        >>> bool(dark < enhanced)
+        True
+        >>> create_metric("lieq")
+        Traceback (most recent call last):
+        ...
+        ValueError: no metric is called 'lieq'; did you mean 'leiq'...
     """
     from .metric import AsLoss
 

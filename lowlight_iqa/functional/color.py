@@ -13,6 +13,13 @@ def working(x: Tensor) -> Tensor:
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """Return MATLAB's ``rgb2gray`` (N, H, W) of (N, 3, H, W), not rounded, on the input's scale."""
+    """Return MATLAB's ``rgb2gray`` (N, H, W) of (N, 3, H, W), not rounded, on the input's scale.
+
+    Example:
+        >>> import torch
+        >>> red, green, blue = torch.eye(3)[:, :, None, None]
+        >>> torch.cat([luma(color[None]) for color in (red, green, blue)]).flatten()
+        tensor([0.2989, 0.5870, 0.1140])
+    """
     red, green, blue = rgb.unbind(1)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

@@ -14,7 +14,12 @@ MAX_EVALUATIONS = 100_000  # of the logistic, in a fit
 
 
 def logistic(x: Any, parameters: Sequence[float]) -> Any:
-    """Return the 4-parameter logistic b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) of an array or a tensor."""
+    """Return the 4-parameter logistic b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|)) of an array or a tensor.
+
+    Example:
+        >>> logistic(np.array([-50.0, 2.0, 50.0]), (10.0, 0.0, 2.0, 0.5)).round(6)
+        array([ 0.,  5., 10.])
+    """
     b1, b2, b3, b4 = parameters
     z = (x - b3) / abs(b4)
     if isinstance(z, (float, np.ndarray, np.floating)):
@@ -52,6 +57,11 @@ def fit_logistic(
 
     Raises:
         ValueError: the fit does not converge, or there are fewer than four scores.
+
+    Example:
+        >>> scores = np.linspace(-3, 3, 20)
+        >>> np.round(fit_logistic(scores, logistic(scores, (9.0, 1.0, 0.5, 0.8))), 4).tolist()
+        [9.0, 1.0, 0.5, 0.8]
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 

@@ -16,6 +16,12 @@ def spread(local: Tensor, size: Sequence[int], like: Tensor | None = None) -> Te
         local: the maps.
         size: the new height and width.
         like: maps (N, C, ..., ...) whose means the result has instead.
+
+    Example:
+        >>> import torch
+        >>> large = spread(torch.tensor([[[[0.0, 1.0]]]]), (4, 6))
+        >>> large.shape, large.mean().item()
+        (torch.Size([1, 1, 4, 6]), 0.5)
     """
     large = F.interpolate(local, size=tuple(size), mode="bilinear", align_corners=False)
     mean = (local if like is None else like).mean((2, 3), keepdim=True)
@@ -26,6 +32,13 @@ def tile(blocks: Tensor, block: int, size: Sequence[int]) -> Tensor:
     """Expand the values (N, h, w) of square blocks to a picture (N, H, W).
 
     Pixels beyond the last block get the value of the block next to them.
+
+    Example:
+        >>> import torch
+        >>> tile(torch.tensor([[[1, 2]]]), 2, (3, 5))[0]
+        tensor([[1, 1, 2, 2, 2],
+                [1, 1, 2, 2, 2],
+                [1, 1, 2, 2, 2]])
     """
     height, width = size
     whole = repeat(blocks, "n h w -> n (h a) (w b)", a=block, b=block)

@@ -21,7 +21,13 @@ SHARE = 0.05  # of a level's blocks that are measured: those with the least stru
 
 
 def residual(gray: Tensor) -> Tensor:
-    """Filter (N, H, W) with the mask [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] to (N, H-2, W-2); a plane gives zero."""
+    """Filter (N, H, W) with the mask [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] to (N, H-2, W-2); a plane gives zero.
+
+    Example:
+        >>> residual(torch.arange(16.0).reshape(1, 4, 4))
+        tensor([[[0., 0.],
+                 [0., 0.]]])
+    """
     vertical = gray[:, :-2] - 2 * gray[:, 1:-1] + gray[:, 2:]
     return vertical[:, :, :-2] - 2 * vertical[:, :, 1:-1] + vertical[:, :, 2:]
 
@@ -33,6 +39,11 @@ def homogeneous_noise(gray: Tensor) -> Tensor:
     smoothing are selected (smoothed, so that noise does not affect the selection), and the median of their deviations
     is the level's. The result is the median over the levels, so a clipped sky or a black background without noise
     counts as one level only.
+
+    Example:
+        >>> noise = 4 * torch.randn(1, 256, 256, generator=torch.Generator().manual_seed(0))
+        >>> round(homogeneous_noise(128 + noise).item())
+        4
     """
     block = min(BLOCK, gray.shape[1] - 2, gray.shape[2] - 2)
     smooth = F.avg_pool2d(gray[:, None], 3, 1, 1, count_include_pad=False)[:, 0]

@@ -44,6 +44,11 @@ def gray_levels(x: Tensor) -> Tensor:
 
     Returns:
         (N, H, W), float64 if the device has it.
+
+    Example:
+        >>> x = torch.tensor([100.0, 150.0, 200.0]).view(1, 3, 1, 1) / 255
+        >>> gray_levels(x)  # 140.7518, rounded
+        tensor([[[141.]]], dtype=torch.float64)
     """
     return in_rows(_gray_levels, x)[0]
 
@@ -265,6 +270,12 @@ def solve_shape(ratio: Tensor) -> Tensor:
     Returns:
         alpha, limited to [0.2, 10] as in the official codes' table; beyond the limits its gradient is zero.
         The gradient is exact; there is no second derivative.
+
+    Example:
+        >>> round(solve_shape(torch.tensor(2 / math.pi, dtype=torch.float64)).item(), 6)  # a Gaussian
+        2.0
+        >>> round(solve_shape(torch.tensor(0.5, dtype=torch.float64)).item(), 6)  # a Laplacian
+        1.0
     """
     if torch.compiler.is_compiling():
         fixed = ratio.detach()
@@ -409,5 +420,10 @@ def fit_ggd(m: Moments) -> tuple[Tensor, Tensor]:
 
 
 def gamma_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Return Gamma(numerator) / Gamma(denominator) of positive arguments."""
+    """Return Gamma(numerator) / Gamma(denominator) of positive arguments.
+
+    Example:
+        >>> round(gamma_ratio(torch.tensor(5.0), torch.tensor(3.0)).item(), 4)
+        12.0
+    """
     return torch.exp(torch.lgamma(numerator) - torch.lgamma(denominator))

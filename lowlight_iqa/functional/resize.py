@@ -37,6 +37,13 @@ def imresize(x: Tensor, scale: float | None = None, *, size: tuple[int, int] | N
 
     Source: R. G. Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 1981, eq. 15,
         with the kernel stretched by 1 / scale when shrinking.
+
+    Example:
+        >>> imresize(torch.ones(1, 3, 101, 64), 0.5).shape
+        torch.Size([1, 3, 51, 32])
+        >>> imresize(torch.arange(4.0).repeat(2, 1), size=(2, 2))
+        tensor([[0.4609, 2.5391],
+                [0.4609, 2.5391]])
     """
     if not x.is_floating_point():
         raise TypeError(f"imresize takes a floating-point tensor, not {x.dtype}; convert it first")
@@ -120,7 +127,14 @@ def _fold(x: Tensor, dim: int) -> Tensor:
 
 
 def reduce(x: Tensor, short_side: int) -> Tensor:
-    """Reduce pictures (N, 3, H, W) with a larger shorter side to ``short_side``, bilinear and antialiased."""
+    """Reduce pictures (N, 3, H, W) with a larger shorter side to ``short_side``, bilinear and antialiased.
+
+    Example:
+        >>> reduce(torch.rand(1, 3, 600, 800), 300).shape
+        torch.Size([1, 3, 300, 400])
+        >>> reduce(torch.rand(1, 3, 200, 800), 300).shape
+        torch.Size([1, 3, 200, 800])
+    """
     height, width = x.shape[2:]
     if min(height, width) <= short_side:
         return x

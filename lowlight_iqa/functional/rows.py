@@ -32,6 +32,13 @@ def in_rows(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, halo: i
 
     Returns:
         (K, N, H, w), differentiable once.
+
+    Example:
+        >>> def down(rows):  # from (N, h + 1, W)
+        ...     return (rows[:, 1:] - rows[:, :-1],)
+        >>> in_rows(down, torch.arange(6.0).view(1, 3, 2), halo=1)
+        tensor([[[[2., 2.],
+                  [2., 2.]]]])
     """
     if torch.compiler.is_compiling():  # the compiler decides what is stored
         return torch.stack(function(x))
@@ -39,7 +46,12 @@ def in_rows(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, halo: i
 
 
 def sum_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Sum a function of some rows (N, ..., h, W) at a time over all rows of x; differentiable once."""
+    """Sum a function of some rows (N, ..., h, W) at a time over all rows of x; differentiable once.
+
+    Example:
+        >>> sum_rows(lambda rows: rows.square().sum((1, 2)), torch.ones(2, 100, 10))
+        tensor([1000., 1000.])
+    """
     if torch.compiler.is_compiling():
         return function(x)
     return _SumRows.apply(function, x)  # type: ignore[no-any-return,no-untyped-call]

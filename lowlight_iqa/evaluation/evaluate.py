@@ -179,6 +179,24 @@ def evaluate(
     if not 1 <= draws <= MAX_DRAWS:
         raise ValueError(f"the number of draws is {draws}; give 1 to {MAX_DRAWS}, 1000 is usual")
 
+    dataset = _load_labeled(dataset, root, split)
+    ranks = Ranks(0, 1)
+    if distributed:  # before the metric is created, since joining selects this process's GPU
+        ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")
+    if isinstance(metric, str):
+        metric = create_metric(metric, device=device, weights=weights)
+    attributes = any(item.attributes for item in dataset.items)
+    with Cache(cache_folder(cache), [metric], attributes) as opened:
+        records = _score(metric, dataset.items, opened, ranks, progress)
+    return _measure(metric.card, dataset, records, draws)
+
+
+def _load_labeled(dataset: str | Dataset, root: str | Path | None, split: str | None) -> Dataset:
+    """Load a data set given by name, and check that its labels differ.
+
+    Raises:
+        ValueError: a name without a folder, or labels that are all equal.
+    """
     if isinstance(dataset, str):
         if root is None:
             raise ValueError(f"give root, the folder that holds {dataset}")
@@ -189,16 +207,7 @@ def evaluate(
             f"all {len(dataset.items)} pictures of {dataset.name} are rated {min(labels):g}; "
             "agreement is measured on labels that differ"
         )
-
-    ranks = Ranks(0, 1)
-    if distributed:  # before the metric is created, since joining selects this process's GPU
-        ranks = Ranks.join(metric.device.type if isinstance(metric, Metric) else device or "cpu")
-    if isinstance(metric, str):
-        metric = create_metric(metric, device=device, weights=weights)
-    attributes = any(item.attributes for item in dataset.items)
-    with Cache(cache_folder(cache), [metric], attributes) as opened:
-        records = _score(metric, dataset.items, opened, ranks, progress)
-    return _measure(metric.card, dataset, records, draws)
+    return dataset
 
 
 def _score(metric: Metric, items: Sequence[Rated], cache: Cache, ranks: Ranks, progress: bool) -> list[Record]:

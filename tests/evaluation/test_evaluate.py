@@ -274,7 +274,7 @@ def test_what_cannot_be_evaluated_says_why(table):
         run(table, "loe")
     with pytest.raises(ValueError, match="give root"):
         lowlight_iqa.evaluate("contrast", "mle")
-    with pytest.raises(ValueError, match="made already"):
+    with pytest.raises(ValueError, match="exists already"):
         run(table, lowlight_iqa.create_metric("contrast"), device="cpu")
 
 
@@ -282,7 +282,7 @@ def test_what_cannot_be_evaluated_says_why(table):
 def test_draws_that_cannot_be_made_are_refused_before_scoring(table, draws, capsys):
     arguments = ["evaluate", "-m", "contrast", "--dataset", "csv", "--root", str(table), "--draws", str(draws)]
     assert main(arguments) == 2
-    assert f"intervals of {draws} draws" in capsys.readouterr().err
+    assert f"the number of draws is {draws}" in capsys.readouterr().err
 
 
 def test_labels_that_are_all_the_same_are_an_error(table):

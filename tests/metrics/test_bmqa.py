@@ -272,6 +272,7 @@ def test_the_bundled_words_say_what_is_to_be_seen():
     assert dark.keys() == bright.keys() == SLOTS.keys()
     assert dark["brightness"] == 0 < bright["brightness"]
     assert dark["appearance"] == 0 < bright["appearance"]
+    assert bright["noise"] == 2, "a textured picture without noise is not called noisy"
     x = read_image("samples/coffee.jpg")
     noise = 0.15 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     (noisy,) = bundled.caption((x + noise).clamp(0, 1))

@@ -3,20 +3,22 @@
     python tools/pages.py           # write them
     python tools/pages.py --check   # exit with 1 and name the pages that differ from what would be written
 
-Each table stands between two comments, ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``. Tables of measurements that
-need data or hours (the leaderboard, the trainings on LOL) are written by their own benchmarks.
+Each table stands between two comments, ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``. One whose data are not at
+hand is left as it is and named. Tables of measurements that need hours (the leaderboard, the trainings on LOL) are
+written by their own benchmarks.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-import re
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lowlight_iqa import Card, list_metrics
+from lowlight_iqa import Card, create_metric, list_metrics
 from lowlight_iqa.registry import get_card
 
 ROOT = Path(__file__).parents[1]
@@ -59,21 +61,69 @@ def speed_table() -> str:
     return "\n".join([heads, "|---" * 8 + "|", *(line(row, rows) for row in rows)])
 
 
+def response_table() -> str:
+    """Mean scores of the sample photographs at some exposures and with some noise; tools/plot_response.py draws them."""
+    from plot_response import answers, photographs
+
+    exposures, sigmas, pictures = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02), (0.01, 0.04, 0.1, 0.15), photographs()
+    head = ["metric", "exposure x1", *(f"x{x:g}" for x in exposures[1:]), "noise 0.01", *(f"{s:g}" for s in sigmas[1:])]
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name in ("niqe", "brisque", "piqe", "exposure", "colorfulness", "entropy", "contrast", "noise"):
+        _, files, noisy = answers(name, pictures, exposures, sigmas)
+        rows.append("| " + " | ".join([f"`{name}`", *(f"{score:#.3g}".rstrip(".") for score in files + noisy)]) + " |")
+    return "\n".join(rows)
+
+
+def official_table() -> str:
+    """Scores of the pictures that came with the authors' scores, beside these.
+
+    Raises:
+        FileNotFoundError: the pictures are not at hand.
+    """
+    folder = Path(os.environ.get("LOWLIGHT_IQA_CALIBRATION", "/nowhere"))
+    with (folder / "official.csv").open(encoding="utf-8") as file:
+        official = {row.pop("Method"): row for row in csv.DictReader(file)}
+    names = ("niqe", "brisque", "piqe")
+    head = ["picture", *(f"`{name}` official | ours | " for name in names)]
+    rows = ["| " + " | ".join(head) + "|", "|---" * 10 + "|"]
+    for picture in official["niqe"]:
+        cells = [picture.removesuffix(".bmp")]
+        for name in names:
+            theirs, ours = float(official[name][picture]), create_metric(name)(folder / picture).item()
+            digits = {"niqe": 4, "brisque": 3, "piqe": 2}[name]
+            off = f"{ours - theirs:+.2f}" if name == "brisque" else f"{100 * (ours / theirs - 1):+.2f} %"
+            cells += [f"{theirs:.{digits}f}", f"{ours:.{digits}f}", off]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def plain(text: str) -> str:
     """Text for a cell of a table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-TABLES: dict[str, Callable[[], str]] = {"metrics": metric_table, "reached": reached_table, "speed": speed_table}
+TABLES: dict[str, Callable[[], str]] = {
+    "metrics": metric_table,
+    "reached": reached_table,
+    "speed": speed_table,
+    "response": response_table,
+    "official": official_table,
+}
 
 
 def written(text: str) -> str:
-    """A page with each of its tables as it should be."""
+    """A page with each of its tables as it should be; those without data stay."""
     for name, make in TABLES.items():
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        if begin in text:
-            pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-            text = pattern.sub(lambda _, make=make, b=begin, e=end: f"{b}\n\n{make()}\n\n{e}", text)
+        if begin not in text:
+            continue
+        try:
+            table = make()
+        except FileNotFoundError as error:
+            print(f"left as it is, for want of data: table {name} ({error})")
+            continue
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
     return text
 
 

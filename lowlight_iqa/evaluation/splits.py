@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,9 @@ def random_splits(
         repeats: number of splits.
         share: of the scenes (or pictures) used for testing.
     """
-    keys = [item.group if by == "scene" and item.group else f"{index}" for index, item in enumerate(items)]
+    keys: list[Hashable] = [  # a number is no group's name
+        item.group if by == "scene" and item.group else index for index, item in enumerate(items)
+    ]
     members = list(members_of(keys).values())
     for seed in range(repeats):
         order = np.random.default_rng(seed).permutation(len(members))

@@ -50,10 +50,10 @@ class Entropy(Metric):
 def _histogram(x: Tensor) -> Tensor:
     """Count the pixels of pictures (N, 3, h, W) on each level, (N, 258): one more bin beyond black and beyond white."""
     gray = 255 * luma(working(x)).flatten(1)  # (N, P)
-    center = gray.detach().round().clamp(0, BINS - 1)
+    center = gray.detach().round()
     offset = gray - center  # -1/2 to 1/2
     histogram = gray.new_zeros(len(gray), BINS + 2)
-    index = center.long() + 1
+    index = center.long().clamp(0, BINS - 1) + 1  # NaN, which an unchecked loss may hold, is no index
     for step, weight in ((-1, (0.5 - offset) ** 2 / 2), (0, 0.75 - offset**2), (1, (0.5 + offset) ** 2 / 2)):
         histogram = histogram.scatter_add(1, index + step, weight)
     return histogram

@@ -48,5 +48,5 @@ class Exposure(Metric):
 def _distances(x: Tensor) -> Tensor:
     """Return the distance of each patch from the target, (N, h, w)."""
     brightness = working(x).mean(1, keepdim=True)
-    patches = avg_pool2d(brightness, PATCH, ceil_mode=True, count_include_pad=False)
+    patches = avg_pool2d(brightness, PATCH, ceil_mode=True)
     return (patches[:, 0] - TARGET).abs()

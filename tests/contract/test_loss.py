@@ -43,6 +43,9 @@ def test_a_fast_check_waits_for_nothing(subject):
         assert counts["fast"] == 0
     assert torch.equal(metric.loss(x, **reference, check="fast"), metric.loss(x, **reference))
     assert metric.loss(x * 3, **reference, check="fast").isfinite()
+    spoiled = x.detach().clone()
+    spoiled[0, 0, 3, 4] = float("nan")
+    assert metric.loss(spoiled, **reference, **said, check="fast").isnan()
 
 
 def test_as_loss_is_the_loss(subject):

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lowlight_iqa.evaluation.correlation import interval, krcc, plcc, plcc_logistic, srcc
+from lowlight_iqa.evaluation.correlation import (
+    bootstrap,
+    interval,
+    krcc,
+    pairs_in_order,
+    plcc,
+    plcc_logistic,
+    scene_srcc,
+    srcc,
+)
 from lowlight_iqa.functional.logistic import fit_logistic, logistic
 
 rng = np.random.default_rng(0)
@@ -47,3 +56,55 @@ def test_interval_holds_the_figure_and_is_repeatable():
     low, high = interval(srcc, SCORES, LABELS, draws=200)
     assert low < srcc(SCORES, LABELS) < high
     assert (low, high) == interval(srcc, SCORES, LABELS, draws=200)
+
+
+def test_an_interval_holds_the_middle_95_percent():
+    values = np.random.default_rng(1).normal(size=400)
+    low, high = bootstrap(lambda chosen: values[chosen].mean(), len(values), draws=4000)
+    error = values.std() / len(values) ** 0.5
+    assert (low - values.mean()) / error == pytest.approx(-1.96, abs=0.1)  # of 90 % it would be 1.64
+    assert (high - values.mean()) / error == pytest.approx(1.96, abs=0.1)
+
+
+def test_draws_are_1_to_100000_and_differ_with_the_seed():
+    def mean(chosen):
+        return chosen.mean()
+
+    assert bootstrap(mean, 50, draws=1) == (bootstrap(mean, 50, draws=1)[0],) * 2
+    assert bootstrap(mean, 50, draws=9, seed=1) != bootstrap(mean, 50, draws=9)
+    for draws in (0, 100_001):
+        with pytest.raises(ValueError, match=f"{draws} draws"):
+            bootstrap(mean, 50, draws=draws)
+
+
+def test_three_scenes_are_enough_to_resample():
+    scenes = np.arange(200) % 3
+    low, high = interval(srcc, SCORES, LABELS, groups=scenes, draws=50)
+    assert low < high
+    with pytest.raises(ValueError, match="2 scenes are too few"):
+        interval(srcc, SCORES, LABELS, groups=np.arange(200) % 2, draws=50)
+
+
+def test_figures_do_not_depend_on_the_scales():
+    small = 1e-6 * SCORES, 1e-6 * LABELS
+    for of in (srcc, krcc, plcc):
+        assert of(*small) == pytest.approx(of(SCORES, LABELS))
+
+
+def test_a_thousand_resamples_unless_told_otherwise():
+    calls = []
+    bootstrap(lambda chosen: float(len(calls.append(chosen) or chosen)), 5)
+    assert len(calls) == 1000
+    assert all(len(chosen) == 5 and chosen.min() >= 0 and chosen.max() < 5 for chosen in calls)
+    assert np.concatenate(calls).max() == 4
+    calls.clear()
+    interval(lambda s, y: float(len(calls.append(s) or s)), SCORES, LABELS)
+    assert len(calls) == 1000
+
+
+def test_scenes_of_two_pictures_or_of_like_labels_have_no_figure():
+    scores, labels = np.array([1, 2, 3, 5, 4, 1, 2, 3.0]), np.array([1, 2, 3, 1, 2, 4, 4, 4.0])
+    assert scene_srcc(scores, labels, [*"aaabbccc"]) == pytest.approx([1.0])
+    # Of b's one pair the order is turned; c's three have no order to keep.
+    assert pairs_in_order(scores, labels, [*"aaabbccc"]).tolist() == [[3, 3], [0, 1], [0, 0]]
+    assert pairs_in_order(scores, labels, [*"aaaaaaaa"])[0, 1] == 23  # of 28, five pairs have like labels

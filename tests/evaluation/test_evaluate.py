@@ -312,6 +312,31 @@ def test_splits_by_scene_keep_scenes_together_and_by_image_do_not(table):
             assert bool({items[k].group for k in train} & {items[k].group for k in test}) is shared
 
 
+def test_ungrouped_pictures_are_scenes_of_their_own_whatever_groups_are_called(tmp_path):
+    items = [Rated(tmp_path / f"{k}", 0.0, group="5" if k < 2 else "") for k in range(20)]
+    for train, test in random_splits(items, repeats=30):
+        assert (0 in test) == (1 in test)
+        assert len(test) in (4, 5)  # of 19 scenes a fifth, one of them of two pictures
+        assert sorted([*train, *test]) == list(range(20))
+    together = [(0 in test, 5 in test) for _, test in random_splits(items, repeats=30)]
+    assert {one == other for one, other in together} == {True, False}
+
+
+def test_at_least_one_scene_is_for_testing(tmp_path):
+    items = [Rated(tmp_path / f"{k}", 0.0, group=f"{k % 2}") for k in range(4)]
+    assert [len(test) for _, test in random_splits(items, share=0.1)] == [2] * 10
+    assert [len(test) for _, test in random_splits(items, "image", share=0.5, repeats=3)] == [2] * 3
+    seeds = [tuple(test) for _, test in random_splits(items, "image")]
+    assert len(set(seeds)) > 1
+    assert seeds == [tuple(test) for _, test in random_splits(items, "image")]
+
+
+def test_a_group_without_training_pictures_gets_the_mean_of_all(tmp_path):
+    train = [Rated(tmp_path / "a", mos, group=group) for mos, group in ((1.0, "x"), (2.0, "x"), (6.0, "y"))]
+    test = [Rated(tmp_path / "b", 0.0, group=group) for group in ("x", "y", "z")]
+    assert group_mean(train, test, lambda item: item.group).tolist() == [1.5, 6.0, 3.0]
+
+
 def test_the_scene_mean_tells_what_image_splits_leak(tmp_path):
     rng = np.random.default_rng(0)
     level = rng.normal(size=40)

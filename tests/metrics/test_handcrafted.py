@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from pathlib import Path
 
@@ -164,6 +165,24 @@ def test_colorfulness_keeps_the_sign_of_the_opponents():
     x[:, 1:, :, 16:] = 1
     expected = (255**2 + 127.5**2) ** 0.5
     assert create_metric("colorfulness")(x).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_measures_of_four_pixels_by_hand():
+    checker = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(3, 2, 2)
+    assert create_metric("contrast")(checker).item() == pytest.approx(0.5)  # deviation of the four, not of a sample
+    assert create_metric("contrast")(checker * 0.2 + 0.3).item() == pytest.approx(0.1)
+    levels = torch.tensor([[0, 64], [128, 255]]).expand(3, 2, 2) / 255
+    # Each pixel lies on three bins, 1/8, 3/4 and 1/8 of it; the twelve bins of four levels far apart share no pixel.
+    bits = -sum(share / 4 * math.log2(share / 4) for share in (0.125, 0.75, 0.125)) * 4
+    assert create_metric("entropy")(levels).item() == pytest.approx(bits, rel=1e-5)
+
+
+def test_exposure_counts_the_pixels_that_a_border_patch_has():
+    x = torch.full((3, 20, 33), 0.5)
+    x[:, 16:], x[:, :, 32:] = 0.2, 0.9
+    patches = [0.5, 0.5, 0.9, 0.2, 0.2, 0.9]
+    expected = sum(abs(brightness - 0.6) for brightness in patches) / 6
+    assert create_metric("exposure")(x).item() == pytest.approx(expected, rel=1e-5)
 
 
 def special():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, Union, cast
@@ -450,19 +450,30 @@ def full_precision(device: str) -> Iterator[None]:
 
     Inside torch.compile the caller's TF32 setting stays: a graph cannot change it.
     """
-    with _without_autocast(device):
-        if device != "cuda" or torch.compiler.is_compiling():
-            yield
-            return
-        switches: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
-        before = [switch.allow_tf32 for switch in switches]
-        try:
-            for switch in switches:
-                switch.allow_tf32 = False
-            yield
-        finally:
-            for switch, allowed in zip(switches, before, strict=True):
-                switch.allow_tf32 = allowed
+    on_cuda = device == "cuda" and not torch.compiler.is_compiling()
+    with _without_autocast(device), _without_tf32() if on_cuda else nullcontext():
+        yield
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Switch TF32 off, then restore the caller's settings, whether made with ``allow_tf32`` or ``fp32_precision``."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before: list[tuple[Any, str, Any]] = []
+    for switch in (matmul, cudnn):
+        # torch refuses to read it after the caller has used fp32_precision; then the latter decides.
+        with suppress(RuntimeError):
+            before.append((switch, "allow_tf32", switch.allow_tf32))
+    for part in (matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)):
+        if hasattr(part, "fp32_precision"):  # newer versions of torch
+            before.append((part, "fp32_precision", part.fp32_precision))
+    try:
+        for switch, name, _ in before:
+            setattr(switch, name, "ieee" if name == "fp32_precision" else False)
+        yield
+    finally:
+        for switch, name, value in before:
+            setattr(switch, name, value)
 
 
 def _without_autocast(device: str) -> AbstractContextManager[Any]:

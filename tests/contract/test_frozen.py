@@ -42,3 +42,50 @@ def test_a_device_that_is_not_there_is_refused(device):
 def test_a_device_that_is_there_is_taken():
     assert create_metric("exposure", device="cpu").device.type == "cpu"
     assert get_card("exposure").name == "exposure"
+
+
+TF32 = """
+import sys, torch
+from lowlight_iqa.metric import full_precision
+
+cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+parts = [cuda, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)]
+parts = [part for part in parts if hasattr(part, "fp32_precision")]
+
+def settings():
+    found = [part.fp32_precision for part in parts]
+    for switch in (cuda, cudnn):
+        try:
+            found.append(switch.allow_tf32)
+        except RuntimeError:  # torch's refusal after fp32_precision was set
+            found.append("refused")
+    return found
+
+exec(sys.argv[1])
+before = settings()
+try:
+    with full_precision("cuda"):
+        assert not {"tf32", True} & set(settings()), settings()
+        raise KeyError
+except KeyError:
+    pass
+assert settings() == before, (settings(), before)
+print("off, and back")
+"""
+
+
+@pytest.mark.parametrize(
+    "allow",
+    [
+        "pass",
+        "torch.set_float32_matmul_precision('high')",
+        "cuda.allow_tf32 = cudnn.allow_tf32 = True",
+        "torch.backends.fp32_precision = 'tf32'",
+        "cuda.fp32_precision = 'tf32'",
+    ],
+)
+def test_tf32_is_off_in_a_score_however_it_was_allowed_and_allowed_again_after_it(allow):
+    if "fp32_precision" in allow and not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this version of torch has no fp32_precision")
+    done = subprocess.run([sys.executable, "-c", TF32, allow], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "off, and back", done.stderr

@@ -354,6 +354,14 @@ def test_a_name_s_weights_are_looked_for_in_the_store_and_then_on_the_hub(hub, u
     assert fetch(get_card("elsewhere")) == installed("elsewhere")
 
 
+@pytest.mark.parametrize("address", [REPO, f"{REPO}@main", f"{REPO}@{'0' * 39}", f"{REPO}@{'G' * 40}"])
+def test_a_card_s_repository_without_a_whole_commit_is_refused_before_it_is_asked(hub, unbundled, address):
+    before = hub.connections
+    with pytest.raises(ValueError, match="@<40-hex commit>"):
+        load(replace(get_card("elsewhere"), hub=address))
+    assert hub.connections == before
+
+
 def test_a_name_without_weights_says_where_they_come_from(hub, unbundled):
     card = replace(get_card("elsewhere"), hub="", origin="the moon; `lowlight-iqa convert` installs them")
     with pytest.raises(WeightsNotFound) as caught:

@@ -464,7 +464,8 @@ def _without_tf32() -> Iterator[None]:
         # torch refuses to read it after the caller has used fp32_precision; then the latter decides.
         with suppress(RuntimeError):
             before.append((switch, "allow_tf32", switch.allow_tf32))
-    for part in (matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)):
+    parts: tuple[Any, ...] = matmul, getattr(cudnn, "conv", None), getattr(cudnn, "rnn", None)
+    for part in parts:
         if hasattr(part, "fp32_precision"):  # newer versions of torch
             before.append((part, "fp32_precision", part.fp32_precision))
     try:

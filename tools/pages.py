@@ -62,7 +62,7 @@ def speed_table() -> str:
 
 
 def response_table() -> str:
-    """Mean scores of the sample photographs at some exposures and with some noise; tools/plot_response.py draws them."""
+    """Mean scores of the sample photographs at some exposures and with some noise; plot_response.py draws them."""
     from plot_response import answers, photographs
 
     exposures, sigmas, pictures = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02), (0.01, 0.04, 0.1, 0.15), photographs()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from support import ROOT
 from support.contract import subject_of
 

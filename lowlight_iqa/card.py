@@ -37,6 +37,7 @@ class Card:
     hub: str = ""  # of weights that are not bundled: owner/repo@<40-hex commit>
     checkpoint: str = ""  # pattern of the authors' file that `lowlight-iqa convert` takes
     origin: str = ""  # of weights that are neither: where they come from and the command that installs them
+    looks: int = 0  # models of this name, trials included, that were scored on the test split of ``reached``
     reached: Mapping[str, str] = field(default_factory=dict)  # measured figures, with their protocol
     bibtex: str = ""  # of the paper, for a metric from elsewhere; this library's are in citations.py
 
@@ -71,6 +72,7 @@ class Card:
             "license": self.license + ("" if self.commercial else " (not for commercial use)"),
             "weights": f"{self.weights}, sha256 {self.sha256}" if self.weights else self.hub or self.origin,
             "checkpoint": self.checkpoint,
+            "scored on the test split": f"{self.looks} models of this name, trials included" if self.looks else "",
             **{f"reached: {what}": figure for what, figure in self.reached.items()},
         }
         body = "\n".join(f"  {key}: {value}" for key, value in rows.items() if value)

@@ -51,6 +51,14 @@ def reached_table() -> str:
     return "\n".join(rows)
 
 
+def looks_table() -> str:
+    """How many models of each name were scored on the test split."""
+    found = [card for card in cards() if card.looks]
+    rows = ["| metric | models scored on the test split |", "|---|---|"]
+    rows += [f"| `{card.name}` | {card.looks} |" for card in found]
+    return "\n".join([*rows, f"| all | {sum(card.looks for card in found)} |"])
+
+
 def speed_table() -> str:
     """Rows of benchmarks/speed.json, as benchmarks/test_speed.py writes them."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -105,6 +113,7 @@ def plain(text: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "metrics": metric_table,
     "reached": reached_table,
+    "looks": looks_table,
     "speed": speed_table,
     "response": response_table,
     "official": official_table,

@@ -64,6 +64,7 @@ FEATURES = 36
         license="research use; training data without a stated license (BIQ2021)",
         learned=True,
         commercial=False,
+        looks=1,
         min_size=32,
         sees=("exposure", "noise"),
         blind_spots="knows dark photographs only; enhanced pictures and synthetic degradations are outside what it "

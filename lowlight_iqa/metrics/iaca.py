@@ -164,6 +164,7 @@ class IacaNetwork(nn.Module):
         "weights/bundled/NOTICE.iaca",
         learned=True,
         commercial=False,
+        looks=4,
         sees=("exposure", "noise"),
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
         blind_spots="gives no reasons; what was meant: a low-key or misty picture can pass for a failed one",

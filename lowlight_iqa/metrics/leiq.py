@@ -108,6 +108,7 @@ class LeiqNetwork(nn.Module):
         "weights/bundled/NOTICE.leiq",
         learned=True,
         commercial=False,
+        looks=10,
         sees=("exposure", "noise"),
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
         blind_spots="what was meant: a low-key or misty picture can pass for a failed one; hardly sees halos of local "
@@ -141,6 +142,7 @@ class LeiqNetwork(nn.Module):
         "weights/bundled/NOTICE.leiq-robust",
         learned=True,
         commercial=False,
+        looks=1,
         preprocessing="shorter side reduced to 320 where it is larger, bilinear, antialiased",
         blind_spots="as leiq, which agrees more with people; mild noise hardly lowers its score; below a tenth "
         "of the exposure darker is no longer worse; uniform noise scores above dark photographs",

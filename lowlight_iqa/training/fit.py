@@ -341,6 +341,7 @@ def write(
         sees=(),  # not tested for the fitted head
         license=f"{metric.card.license}; the ratings are your own",
         trained_on=f"{metric.card.trained_on}; {fitted}, which are on {scale[0]:g} to {scale[1]:g}",
+        looks=0,
         reached={f"SRCC, {len(items)} ratings of {Path(data).name}, cross-validated": reached},
     )
     metric.save_pretrained(out)

@@ -168,6 +168,7 @@ def make_card(card: Card, recipe: Recipe, ratings: Ratings, figures: dict[str, f
         f"{''.join(f', without {name}' for name in without)}; not the authors' checkpoint.",
         trained_on=f"{len(ratings.train)} pictures of {ratings.source} (MOS); trunk "
         f"EfficientNet-{recipe.trunk.capitalize()} from {'a trained metric' if recipe.initial else 'ImageNet'}",
+        looks=0,
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
         **ratings.card_facts(),
     )

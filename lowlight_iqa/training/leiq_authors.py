@@ -359,6 +359,7 @@ def make_card(card: Card, recipe: Recipe, pictures: int, validation: Validation,
         + (f"from {initial.name}" if initial else "FROM RANDOM WEIGHTS, without SigLIP2's training"),
         base_model=card.base_model if initial else "",
         checkpoint="",
+        looks=0,
         reached={
             f"{task}, {others}": f"best epoch, {validation.best + 1} of {recipe.epochs}, optimistic as chosen by these "
             f"very pictures: SRCC {best[f'{task}_srcc']:.3f}, PLCC {best[f'{task}_plcc']:.3f}; "

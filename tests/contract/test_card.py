@@ -20,6 +20,14 @@ def test_the_card_tells_where_weights_are(subject):
         assert card.trained_on or not card.weights
 
 
+def test_the_card_counts_the_looks_at_a_test_split(subject):
+    assert subject.card.looks > 0 or not any("test split" in figure for figure in subject.card.reached)
+
+
+def test_a_caption_makes_a_score_constant_by_pieces_and_nothing_else_does(subject):
+    assert subject.card.piecewise == hasattr(subject.metric(), "caption")
+
+
 def test_weights_that_are_not_at_hand_are_named(subject, tmp_path):
     with pytest.raises(ERRORS, match=r"\w{3,} .*\w{3,}"):
         create_metric(subject.name, weights=tmp_path / "nowhere")

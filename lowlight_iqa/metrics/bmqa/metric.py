@@ -96,6 +96,7 @@ def checked_config(facts: Facts) -> Config:
         piecewise=True,
         learned=True,
         commercial=False,
+        looks=6,
         sees=("exposure", "noise"),
         preprocessing=f"shorter side reduced to {SHORT_SIDE} where it is larger, bilinear, antialiased",
         blind_spots="it says what was measured, not what was meant: a low-key picture is 'dim'; names no objects",

@@ -144,6 +144,7 @@ def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str,
         summary=f"BMQA's method, trained by `lowlight-iqa train bmqa`{by[recipe.modalities]}; not the authors'.",
         trained_on=f"{len(ratings.train)} pictures of {ratings.source} (MOS), descriptions of them"
         + (f", {len(texts)} descriptions of MLE" if texts else ""),
+        looks=0,
         reached={
             f"{name}, held-out {'scenes' if 'MLE' in name else 'pictures'}": f"{value:.3f}"
             for name, value in figures.items()

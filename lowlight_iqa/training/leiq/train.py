@@ -269,6 +269,7 @@ def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str,
         trained_on=f"{len(material.ratings.train)} pictures of {material.ratings.source} (MOS) and {recipe.degraded} "
         f"groups of degraded pictures (attributes); trunk EfficientNet-{recipe.backbone.capitalize()} from ImageNet",
         base_model=f"timm/tf_efficientnet_{recipe.backbone}.in1k",
+        looks=0,
         reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
         **material.ratings.card_facts(),
     )

@@ -102,13 +102,14 @@ class _ScoreAndRelease(torch.autograd.Function):
 
 
 def score_singly(metric: Metric, pictures: list[Tensor]) -> Tensor:
-    """Score pictures (3, H, W) one by one on a CPU, together on other devices.
+    """Score checked pictures (3, H, W) one by one on a CPU, together on other devices.
 
     On a CPU a batch is no faster, and its products round differently from those of a single picture.
     """
-    if pictures[0].device.type == "cpu":
-        return torch.cat([metric(picture) for picture in pictures])
-    return metric(pictures)  # type: ignore[no-any-return]
+    singles = [picture[None] for picture in pictures]
+    if pictures[0].device.type == "cpu" and not isinstance(metric, LeiqMean):  # which reads its parts for every call
+        return torch.cat([metric._score(single) for single in singles])
+    return metric._score_list(singles, None)
 
 
 def preprocess(pixels: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def test_draws_are_1_to_100000_and_differ_with_the_seed():
     assert bootstrap(mean, 50, draws=1) == (bootstrap(mean, 50, draws=1)[0],) * 2
     assert bootstrap(mean, 50, draws=9, seed=1) != bootstrap(mean, 50, draws=9)
     for draws in (0, 100_001):
-        with pytest.raises(ValueError, match=f"{draws} draws"):
+        with pytest.raises(ValueError, match=f"the number of draws is {draws};"):
             bootstrap(mean, 50, draws=draws)
 
 

@@ -20,6 +20,7 @@ ORDER = [  # from the ground up; a room imports from its own row and from those 
         "matfile",
         "distributed",
         "frozen",
+        "wholefile",
     },
     {"data", "weights"},
     {"metric"},

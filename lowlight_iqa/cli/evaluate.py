@@ -41,6 +41,7 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the figures and write the requested files."""
     from ..evaluation.evaluate import evaluate
+    from ..wholefile import write_whole
 
     if args.submission and args.dataset != "mle":
         raise ValueError(f"--submission is for the MLE challenge, not for {args.dataset}; write --csv instead")
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.csv:
         result.write_csv(args.csv)
     if args.json:
-        args.json.write_text(json.dumps(result.facts(), indent=2) + "\n", encoding="utf-8")
+        write_whole(args.json, json.dumps(result.facts(), indent=2) + "\n")
     if args.submission:
         result.write_submission(args.submission)
     if args.plot:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ..attributes import ATTRIBUTES
+from ..wholefile import make_folder, replacing
 from .pictures import Box, cut, read_pixels, relative_box
 from .result import FULL_REFERENCE, INPUT, REFERENCE, Comparison
 from .significance import FEWEST, Matrix, resample_means
@@ -218,7 +219,7 @@ def write_figures(comparison: Comparison, folder: Path, crop: Box | None, show: 
     Raises:
         ValueError: a picture of ``show`` is not among those compared.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     black = {key: "black" for key, value in PAGE.items() if value == INK}
     with style(**black, **{"grid.color": "#dddddd"}) as figure_class:
         figures = {
@@ -227,8 +228,10 @@ def write_figures(comparison: Comparison, folder: Path, crop: Box | None, show: 
         }
         figures["strips"] = draw_strips(figure_class, comparison, crop, show)
         for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(folder / f"{name}.png")
+            with replacing(folder / f"{name}.pdf") as new:
+                figure.savefig(new, format="pdf", metadata={"CreationDate": None})
+            with replacing(folder / f"{name}.png") as new:
+                figure.savefig(new, format="png")
     return list(figures)
 
 

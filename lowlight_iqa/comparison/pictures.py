@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images import read_image
+from ..wholefile import make_folder, replacing, write_whole
 from .significance import Matrix
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def make_strips(comparison: Comparison, out: Path, crop: Box | None, progress: b
     from tqdm import tqdm
 
     folder = out / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     memory = folder / "index.json"
     known = _read_memory(memory)
 
@@ -79,7 +80,7 @@ def make_strips(comparison: Comparison, out: Path, crop: Box | None, progress: b
             remembered[key] = entry
             strips.append(strip)
 
-    memory.write_text(json.dumps(remembered), encoding="utf-8")
+    write_whole(memory, json.dumps(remembered))
     shown = {Path(file).name for s in strips for v in s.views.values() for file in (v.thumb, v.large, v.crop)}
     for file in folder.iterdir():
         if OURS.fullmatch(file.name) and file.name not in shown:
@@ -211,5 +212,5 @@ def _save(image: Image, file: Path, quality: int) -> None:
     if file.is_file():
         return
     part = file.with_suffix(f".{os.getpid()}-{id(image)}.part")
-    image.save(part, "JPEG", quality=quality, subsampling=0)
-    part.replace(file)
+    with replacing(file, part) as new:
+        image.save(new, "JPEG", quality=quality, subsampling=0)

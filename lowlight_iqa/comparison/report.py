@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..wholefile import make_folder, write_whole
 from .pictures import Box
 from .result import Comparison
 
@@ -31,14 +32,14 @@ def write(comparison: Comparison, out: Path, *, crop: Box | None, show: Sequence
     from .pictures import make_strips
     from .tables import facts, latex, markdown, write_scores
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.tex").write_text(latex(comparison), encoding="utf-8")
-    (out / "table.md").write_text(markdown(comparison), encoding="utf-8")
+    make_folder(out)
+    write_whole(out / "table.tex", latex(comparison))
+    write_whole(out / "table.md", markdown(comparison))
     write_scores(comparison, out / "scores.csv")
-    (out / "summary.json").write_text(json.dumps(facts(comparison), indent=2) + "\n", encoding="utf-8")
+    write_whole(out / "summary.json", json.dumps(facts(comparison), indent=2) + "\n")
 
     figures = write_figures(comparison, out / "figures", crop, show)
     strips = make_strips(comparison, out, crop)
     page = out / "index.html"
-    page.write_text(render(comparison, strips, figures, chosen_crop=crop is None), encoding="utf-8")
+    write_whole(page, render(comparison, strips, figures, chosen_crop=crop is None))
     return page

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import __version__
 from ..attributes import ATTRIBUTES
+from ..wholefile import replacing
 from .result import DARK_INPUT, FULL_REFERENCE, NO_REFERENCE, Comparison
 from .significance import LEVEL, Matrix
 
@@ -202,7 +203,7 @@ def ordered_measures(comparison: Comparison) -> list[str]:
 
 def write_scores(comparison: Comparison, file: Path) -> None:
     """Write a row for each picture, method and metric, in that order; input and reference beside the methods."""
-    with open(file, "w", newline="", encoding="utf-8") as out:
+    with replacing(file) as new, new.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["picture", "method", "metric", "needs", "score"])
         for place, name in enumerate(comparison.names):

@@ -28,6 +28,7 @@ from ..scoring.cache import Cache, cache_folder
 from ..scoring.pipeline import Record, Work, run
 from ..scoring.sinks import csv_line, inert
 from ..scoring.sources import find_sources
+from ..wholefile import write_whole
 from .correlation import MAX_DRAWS, Indices, members_of, plcc, srcc
 from .figures import Figure, LogisticFit, Part, figure, figures_within, main_figures, split_figures
 
@@ -112,7 +113,7 @@ class Evaluation:
             texts = [inert(text) for text in (str(item.path), item.group, item.device)]
             numbers = [float(column[index]) for column in (self.scores, mapped, *self.explained.values())]
             lines.append(csv_line([*texts, round(float(self.lumas[index]), 2), item.mos, *numbers]))
-        Path(path).write_text("\n".join([*lines, ""]), encoding="utf-8", newline="")
+        write_whole(Path(path), "\n".join([*lines, ""]))
 
     def write_submission(self, path: str | Path) -> None:
         """Write the MLE challenge's result.json: a list of {id, mos}, mos on 0..10, higher is better."""
@@ -122,7 +123,7 @@ class Evaluation:
             {"id": item.path.stem, "mos": round(10 * float(value), 6)}
             for item, value in zip(self.dataset.items, good, strict=True)
         ]
-        Path(path).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_whole(Path(path), json.dumps(rows, indent=2) + "\n")
 
     def plot(self, path: str | Path) -> None:
         """Draw MOS against score with the fitted logistic, as an image file."""

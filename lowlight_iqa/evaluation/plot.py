@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..wholefile import replacing
+
 if TYPE_CHECKING:
     from .evaluate import Evaluation
 
@@ -34,8 +36,11 @@ def plot(result: Evaluation, path: str | Path) -> None:
     title = f"{result.dataset.name}, {result.dataset.split}, {len(result.scores)} pictures"
     axes.set_title(f"{title}: SRCC {result.figures['SRCC'].value:.3f}, PLCC {result.figures['PLCC'].value:.3f}")
 
-    fig.savefig(path, dpi=150)
-    pyplot.close(fig)
+    try:
+        with replacing(Path(path)) as new:
+            fig.savefig(new, dpi=150, format=Path(path).suffix[1:] or "png")
+    finally:
+        pyplot.close(fig)
 
 
 def import_pyplot() -> Any:

@@ -6,6 +6,7 @@ import math
 import textwrap
 from pathlib import Path
 
+from ..wholefile import replacing
 from .explain import Explanation, colored
 
 COLUMNS = 4
@@ -39,4 +40,5 @@ def write_png(explanation: Explanation, path: str | Path) -> None:
     text = f"{explanation.card.name} {explanation.result.score:.3g}.  {explanation.result.description}"
     lines = [explanation.name, *textwrap.wrap(text, 32 * columns)]
     figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
-    figure.savefig(path, metadata={"Title": explanation.name})
+    with replacing(Path(path)) as new:
+        figure.savefig(new, format="png", metadata={"Title": explanation.name})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..wholefile import write_whole
 from .explain import Explanation, Layer, colored
 
 MAP_SIDE = 480  # pixels of a map's longer side; maps are smooth
@@ -31,7 +32,7 @@ def write_html(explanation: Explanation, path: str | Path) -> None:
         share=100 * min(1.0, max(0.0, (explanation.result.score - low) / (high - low))),
         attributes=[(name.replace("_", " "), value) for name, value in explanation.result.attributes.items()],
     )
-    Path(path).write_text(page, encoding="utf-8")
+    write_whole(Path(path), page)
 
 
 def _jpeg(picture: np.ndarray) -> str:

@@ -14,7 +14,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -88,11 +88,14 @@ def original(text: str) -> str:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in an error such as a full disk's."""
+def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
+    """Name the file in an error such as a full disk's; what was written ``beside`` it until then is removed."""
     try:
         yield
     except OSError as error:
+        if beside is not None:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written ({error.strerror or error}); make room, then --resume") from error
 
 
@@ -138,7 +141,10 @@ class Sink(ABC):
 
         if path.exists() and not resume:
             raise ValueError(f"{path} is there already; go on with it by --resume, or remove it")
-        self.file: BinaryIO = path.open("a+b")
+        try:
+            self.file: BinaryIO = path.open("a+b")
+        except OSError as error:
+            raise OSError(f"{path} cannot be written ({error.strerror}); give another --out") from error
         try:
             self._recover()
         except BaseException:
@@ -194,7 +200,7 @@ class Sink(ABC):
         """Keep the newest row of each path; the old file stays whole until the new one is."""
         newest = {_hash(row["path"]): number for number, (_, row) in enumerate(self.rows())}
         beside = self.path.with_name(f"{self.path.name}.new")
-        with naming(self.path), beside.open("wb") as file:
+        with naming(self.path, beside), beside.open("wb") as file:
             file.write(self.head())
             for number, (content, row) in enumerate(self.rows()):
                 if newest[_hash(row["path"])] == number:
@@ -328,7 +334,7 @@ class ParquetSink(JsonlSink):
         """Write the Parquet file, in one step, and remove the lines beside it."""
         super().close()
         beside = self.target.with_name(f"{self.target.name}.new")
-        with naming(self.target):
+        with naming(self.target, beside):
             write_parquet(self.path, beside)
         beside.replace(self.target)
         self.path.unlink()
@@ -372,7 +378,11 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 def _journal_of(path: Path, journal: Path) -> None:
     """Turn a complete Parquet file back into JSON lines, to go on with it."""
     beside = journal.with_name(f"{journal.name}.new")
-    with import_parquet().ParquetFile(path) as file, beside.open("w", encoding="utf-8") as lines:
+    with (
+        naming(journal, beside),
+        import_parquet().ParquetFile(path) as file,
+        beside.open("w", encoding="utf-8") as lines,
+    ):
         for batch in file.iter_batches(batch_size=ROWS):
             for row in batch.to_pylist():
                 known = {key: row.pop(key) for key in FACTS}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..distributed import Ranks
-from .storage import replacing
+from ..wholefile import make_folder, replacing
 
 log = logging.getLogger("lowlight_iqa.training")
 
@@ -288,13 +288,16 @@ class _FileHandler(logging.FileHandler):
 
 def start_log(out: Path, ranks: Ranks) -> None:
     """Start writing the log to ``out/train.log``, on rank 0."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     log.setLevel(logging.INFO)
     for handler in log.handlers:
         handler.close()
     log.handlers.clear()
     if ranks.rank == 0:
-        handler = _FileHandler(out / "train.log")
+        try:
+            handler = _FileHandler(out / "train.log")
+        except OSError as error:
+            raise OSError(f"{out / 'train.log'} cannot be written ({error.strerror}); choose another --out") from error
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
 

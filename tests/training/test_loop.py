@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from lowlight_iqa import wholefile
 from lowlight_iqa.distributed import Ranks
-from lowlight_iqa.training import loop, storage
+from lowlight_iqa.training import loop
 from lowlight_iqa.training.loop import Schedule, check_numbers, train
 
 ALONE = Ranks(0, 1)
@@ -195,14 +196,14 @@ def test_what_fails_for_another_reason_leaves_nothing_and_keeps_its_error(tmp_pa
     path = tmp_path / "file"
 
     def fail():
-        with storage.replacing(path) as new:
+        with wholefile.replacing(path) as new:
             new.write_bytes(b"half")
             raise KeyError("x")
 
     with pytest.raises(KeyError):
         fail()
     assert not list(tmp_path.iterdir())
-    with pytest.raises(OSError, match="file cannot be written"), storage.replacing(tmp_path / "none" / "file") as new:
+    with pytest.raises(OSError, match="file cannot be written"), wholefile.replacing(tmp_path / "none" / "file") as new:
         new.write_bytes(b"x")
 
 

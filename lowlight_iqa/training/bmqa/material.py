@@ -16,10 +16,10 @@ from ...data import Rated, mle
 from ...distributed import Ranks
 from ...metrics.bmqa.network import BmqaNetwork
 from ...metrics.bmqa.slots import SLOTS, levels_of, measure, slots_of
+from ...wholefile import replacing
 from ..loop import log
 from ..pictures import Album, to_tensor
 from ..ratings import Ratings, fingerprint, read_ratings, split_by_hash
-from ..storage import replacing
 from . import descriptions
 from .recipe import Recipe
 

@@ -20,9 +20,9 @@ from ...metrics.bmqa.network import BmqaNetwork, Config, paper_config
 from ...metrics.bmqa.towers import TimmTower
 from ...metrics.bmqa.vocabulary import Vocabulary
 from ...weights.files import load_strictly, serialize
+from ...wholefile import replacing
 from ..loop import Schedule, train
 from ..pictures import Album, starting_trunk
-from ..storage import replacing
 from .material import Material
 from .recipe import Recipe
 

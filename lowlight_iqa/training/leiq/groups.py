@@ -16,12 +16,12 @@ from torch import Tensor
 from ...attributes import ATTRIBUTES
 from ...data import Rated
 from ...distributed import Ranks
+from ...wholefile import replacing
 from ..degradations import HALF, RAMPS, degrade, is_typical, mixture
 from ..loop import log
 from ..losses import order_loss, plcc_loss
 from ..pictures import Album, random_crop, to_tensor
 from ..ratings import Ratings, read_ratings
-from ..storage import replacing
 from .recipe import Recipe
 
 LEVELS = 6  # pictures of a group: the clean one and five degraded ones

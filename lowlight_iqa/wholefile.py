@@ -1,0 +1,73 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, beside: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a new file, which takes the place of ``path`` when the block ends.
+
+    A process that is killed leaves the old file whole. Where the block fails the new file is removed. A link is
+    replaced and not followed; a device or a pipe such as /dev/stdout is written to as it is.
+
+    Args:
+        path: the file.
+        beside: the new file, in the same folder; by default the name with ".new" after it.
+
+    Raises:
+        OSError: it cannot be written; the message names the file and says what to do.
+    """
+    stream = path.exists() and not path.is_file() and not path.is_dir()
+    new = path if stream else beside or path.with_name(f"{path.name}.new")
+    try:
+        yield new
+        if not stream:
+            new.replace(path)
+    except BaseException as error:
+        if not stream:
+            _remove(new)
+        if isinstance(error, (OSError, RuntimeError)):  # torch's writer knows nothing but RuntimeError
+            raise _refused(path, error) from error
+        raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, with its line ends as they are.
+
+    Raises:
+        OSError: it cannot be written; the message names the file and says what to do.
+    """
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8", newline="")
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, if they are not there.
+
+    Raises:
+        OSError: it cannot be made; the message names it and says what to do.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from error
+    return path
+
+
+def _refused(path: Path, error: Exception) -> OSError:
+    lines = str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__]
+    return OSError(
+        f"{path} cannot be written ({lines[0]}); make room and allow writing there, or choose another folder"
+    )
+
+
+def _remove(path: Path) -> None:
+    """Remove a file if it is there and the disk allows it."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return

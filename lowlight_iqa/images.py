@@ -6,12 +6,15 @@ high and once for the low bytes.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Union
 
 import torch
@@ -129,6 +132,8 @@ def _from_file(file: BinaryIO, name: str) -> Tensor:
 
     def decode() -> np.ndarray[Any, Any]:
         image = reopen()
+        if image.format == "TIFF":
+            _silence_libtiff()
         return _samples(_strict_jpeg(image, file) if image.format == "JPEG" else image, reopen)
 
     return _guarded(decode, name)
@@ -169,6 +174,18 @@ def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
         raise ValueError(f"{name}: {error}") from None
     except (MemoryError, RuntimeError) as error:  # torch reports a lack of memory as a RuntimeError
         raise _too_large(name) from error
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing lines of its own to stderr; Pillow raises what went wrong."""
+    from PIL import _imaging
+
+    with suppress(OSError, AttributeError):  # where Pillow was built with libtiff inside, its lines stay
+        library = ctypes.CDLL(_imaging.__file__)  # symbols of the libraries it was linked to are found through it
+        library.TIFFSetErrorHandler.argtypes = [ctypes.c_void_p]
+        library.TIFFSetErrorHandler.restype = ctypes.c_void_p
+        library.TIFFSetErrorHandler(None)
 
 
 def _too_large(name: str) -> ValueError:

@@ -9,11 +9,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from .. import __version__
 from .options import PROGRAM, Parser, report
+
+INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
 
 COMMANDS = {  # module: its line in --help
     "score": "score pictures and folders",
@@ -35,11 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the arguments, without the program's name; None for those of the process.
+        argv: the arguments, without the program's name; None for those of the process, which Ctrl-C then ends at once.
 
     Returns:
         The exit status: 0 for success, 1 if some pictures could not be scored, 2 if the command failed.
     """
+    if argv is None and threading.current_thread() is threading.main_thread():  # the program itself
+        signal.signal(signal.SIGINT, _leave)
     if sys.stdout is None:
         report("standard output is closed; send it to a file or to /dev/null")
         return 2
@@ -55,11 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except (OSError, ValueError) as error:
         report(str(error))
         return 2
     return int(status)
+
+
+def _leave(*_: object) -> NoReturn:
+    """End the process on Ctrl-C, also where threads still work or a library loads.
+
+    Nothing is lost by that: files take their place when they are whole, and scores are handed to the system one by one.
+    """
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # after a bar
+    os._exit(INTERRUPTED)
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -147,15 +147,29 @@ class LeiqMean(Metric):
     def _part(self, name: str) -> Metric:
         if not self.keep_loaded:
             self._loaded.clear()
-        with torch.inference_mode(False):  # so that gradients pass later through a part that stays loaded
-            part = self._loaded.get(name) or self.parts[name]()
+        part = self._loaded.get(name)
+        if part is None or (part.device, part._anchor.dtype) != (self.device, self._anchor.dtype):
+            part = self._load(name, part)
         if self.keep_loaded:
             self._loaded[name] = part
         if isinstance(part, LeiqMean):
             part.keep_loaded = self.keep_loaded
         if isinstance(part, (LeiqMean, LeiqSiglip)):
             part.half_precision = self.half_precision
-        return part.to(self.device, self._anchor.dtype)
+        return part
+
+    def _load(self, name: str, part: Metric | None) -> Metric:
+        """Load a part, or take the one that is loaded, and bring it to this metric's device and precision.
+
+        Raises:
+            TypeError: inside a transform of torch.func, whose tensors would stay in the part when it has ended; using
+                them crashes the process.
+        """
+        if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None:
+            advice = "set keep_loaded = True and score a picture before"
+            raise TypeError(f"{self.card.name} cannot load {name} inside torch.func; {advice}")
+        with torch.inference_mode(False):  # a part that is kept may be trained through later
+            return (part or self.parts[name]()).to(self.device, self._anchor.dtype)
 
     def components(self) -> Iterator[Metric]:
         """Yield the parts."""

@@ -68,8 +68,6 @@ def test_a_caption_that_is_given_is_held_fixed():
 
 
 def test_transforms_of_torch_func_and_double_backward_are_right_or_refused_by_name(subject):
-    if subject.name == "leiq-ensemble":
-        pytest.skip("it is the mean of two metrics that are tried themselves")
     metric, x = subject.metric(), subject.picture()[None].clone()
     reference = subject.reference_of(x)
     leaf = x.clone().requires_grad_()

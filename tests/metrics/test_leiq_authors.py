@@ -467,6 +467,20 @@ def test_splits_are_averaged_and_one_is_in_memory_at_a_time(towers, tmp_path):
     assert towers == [1, 2, 3]
 
 
+def test_parts_are_not_loaded_inside_a_transform(tiny, tmp_path):
+    """What torch.func makes there ends with it: a part that was moved there crashed the process later."""
+    metric = create_metric("leiq-b16", weights=save("leiq-b16", tmp_path, 2))
+    metric.keep_loaded = True
+    x = photo()[None]
+    with pytest.raises(TypeError, match=r"leiq-b16 cannot load v1 inside torch.*set keep_loaded"):
+        torch.func.grad(lambda y: metric.loss(y, check="fast"))(x)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(metric.loss(leaf), leaf)
+    found = torch.func.grad(lambda y: metric.loss(y, check="fast"))(x)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+    assert torch.equal(metric(x), metric(leaf))
+
+
 def test_saved_splits_come_back(tiny, tmp_path):
     metric = create_metric("leiq-b16", weights=save("leiq-b16", tmp_path / "a", 2))
     again = create_metric("leiq-b16", weights=metric.save_pretrained(tmp_path / "b"))

@@ -4,15 +4,13 @@ import csv
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.forks import Forks
 
 from lowlight_iqa import Assessment
 from lowlight_iqa.cli.main import main
@@ -33,6 +31,7 @@ NAMES = [
     "\udcff.png",
     "é",
 ]
+KILLS = int(os.environ.get("LOWLIGHT_IQA_KILLS", "4"))
 KINDS = ["csv", "jsonl", "parquet"]
 
 
@@ -241,25 +240,38 @@ def test_the_command_resumes(pictures, tmp_path, capsys):
     assert "300 skipped" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def forks():
+    with Forks() as made:
+        yield made
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_again_and_again_ends_with_the_same_table(pictures, tmp_path, kind):
+def test_a_run_killed_again_and_again_ends_with_the_same_table(pictures, tmp_path, kind, forks, record_property):
+    """``LOWLIGHT_IQA_KILLS=50 python -m pytest -m slow -n0 tests/scoring/test_sinks.py -k killed``."""
     pytest.importorskip("pyarrow") if kind == "parquet" else None
-    arguments = ["score", str(pictures), "-m", "contrast", "--workers", "2", "--out"]
-    assert main([*arguments, str(tmp_path / f"whole.{kind}")]) == 0
-    path = tmp_path / f"killed.{kind}"
-    journal = path.with_name(f"{path.name}.jsonl") if kind == "parquet" else path
-    size = 0
-    for _ in range(5):
-        command = [sys.executable, "-m", "lowlight_iqa", *arguments, str(path), "--resume"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while process.poll() is None and (not journal.exists() or journal.stat().st_size <= size + 500):
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if journal.exists():
-            assert journal.stat().st_size >= size  # nothing that was there is lost
-            size = journal.stat().st_size
-    assert main([*arguments, str(path), "--resume"]) == 0
-    assert table(path, "contrast") == table(tmp_path / f"whole.{kind}", "contrast")
-    assert len(table(path, "contrast")) == 300
+    arguments = ["score", pictures, "-m", "contrast", "--workers", "2", "--out"]
+    whole = tmp_path / f"whole.{kind}"
+    assert forks.run(*arguments, whole) == 0
+    rng, kills, done = random.Random(0), 0, 0
+    while kills < KILLS:
+        path, killed, size = tmp_path / f"killed{done}.{kind}", True, 0
+        journal = path.with_name(f"{path.name}.jsonl") if kind == "parquet" else path
+        while killed and kills < KILLS:
+            child = forks.start(*arguments, path, "--resume")
+            wanted = size + rng.randrange(4000)
+            killed = forks.kill_at(
+                child,
+                lambda journal=journal, wanted=wanted: journal.exists() and journal.stat().st_size > wanted,
+                rng.uniform(0, 0.02),
+            )
+            kills += killed
+            if journal.exists():
+                assert journal.stat().st_size >= size  # nothing that was there is lost
+                size = journal.stat().st_size
+        assert main([*map(str, arguments), str(path), "--resume"]) == 0
+        assert table(path, "contrast") == table(whole, "contrast")
+        assert len(table(path, "contrast")) == 300
+        done += 1
+    record_property("kills", kills)

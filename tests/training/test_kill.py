@@ -6,13 +6,12 @@ LOWLIGHT_IQA_KILLS=50 python -m pytest -m slow -n0 tests/training/test_kill.py
 import csv
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from PIL import Image
+from support.forks import Forks
 
 import lowlight_iqa
 
@@ -42,34 +41,38 @@ def data(tmp_path_factory):
     return root / "list.csv"
 
 
-def start(recipe, data, out, *options):
-    command = [sys.executable, "-m", "lowlight_iqa", "train", recipe, "--data", str(data), "--out", str(out)]
-    command += [*COMMON, *RECIPES[recipe], *options]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+def command(recipe, data, out, *options):
+    return ["train", recipe, "--data", data, "--out", out, *COMMON, *RECIPES[recipe], *options]
+
+
+def lines(out):
+    """What a run tells of itself: how far it has come, whatever the machine is busy with."""
+    log = out / "train.log"
+    return len(log.read_bytes().splitlines()) if log.exists() else 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_killed_and_resumed_it_ends_with_the_same_weights(recipe, data, tmp_path):
-    begin = time.monotonic()
-    assert start(recipe, data, tmp_path / "whole").wait() == 0
-    duration = time.monotonic() - begin
-    rng, kills, done = random.Random(0), 0, 0
-    while kills < KILLS:
-        out, resume = tmp_path / f"killed{done}", []
+def test_killed_and_resumed_it_ends_with_the_same_weights(recipe, data, tmp_path, record_property):
+    whole = tmp_path / "whole"
+    with Forks() as forks:
+        assert forks.run(*command(recipe, data, whole)) == 0
+        rng, kills, done = random.Random(0), 0, 0
         while kills < KILLS:
-            process = start(recipe, data, out, *resume)
-            try:
-                process.wait(rng.uniform(0.2, 0.9) * duration)
-                break  # it came to its end before it was killed
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
+            out, killed = tmp_path / f"killed{done}", True
+            while killed and kills < KILLS:
+                resume = ["--resume"] if (out / "checkpoint.pt").is_file() else []
+                child = forks.start(*command(recipe, data, out, *resume))
+                wanted = lines(out) + rng.randrange(lines(whole) // 2)
+                killed = forks.kill_at(child, lambda out=out, wanted=wanted: lines(out) > wanted, rng.uniform(0, 0.5))
+                kills += killed
             resume = ["--resume"] if (out / "checkpoint.pt").is_file() else []
-        assert start(recipe, data, out, *resume).wait() == 0
-        for name in ("model.safetensors", "config.json"):
-            one, other = (folder / recipe / name for folder in (tmp_path / "whole", out))
-            assert one.read_bytes() == other.read_bytes(), f"{name} after {kills} kills"
-        assert not list(out.rglob("*.new"))
-        done += 1
+            fresh = [sys.executable, "-m", "lowlight_iqa", *map(str, command(recipe, data, out, *resume))]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            subprocess.run(fresh, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+            for name in ("model.safetensors", "config.json"):
+                one, other = (folder / recipe / name for folder in (whole, out))
+                assert one.read_bytes() == other.read_bytes(), f"{name} after {kills} kills"
+            assert not list(out.rglob("*.new"))
+            done += 1
+    record_property("kills", kills)

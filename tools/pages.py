@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lowlight_iqa import Card, create_metric, list_metrics
 from lowlight_iqa.registry import get_card
@@ -105,6 +106,26 @@ def official_table() -> str:
     return "\n".join(rows)
 
 
+def reliability_table() -> str:
+    """Rows of benchmarks/reliability.json, as benchmarks/reliability.py keeps them."""
+    rows = ["| what | reached | check | commit |", "|---|---|---|---|"]
+    for check, found in reliability().items():
+        rows += [f"| {what} | {reached} | `{check}` | {found['commit']} |" for what, reached in found["rows"]]
+    return "\n".join(rows)
+
+
+def peak_table() -> str:
+    """The peak of memory of each metric, from the same file."""
+    peaks = reliability()["memory"]["peaks"]
+    return "\n".join(["| metric | peak, MiB |", "|---|---|", *(f"| `{name}` | {peaks[name]:,} |" for name in peaks)])
+
+
+def reliability() -> dict[str, Any]:
+    """What benchmarks/reliability.py has kept, by check."""
+    kept: dict[str, Any] = json.loads((ROOT / "benchmarks" / "reliability.json").read_text(encoding="utf-8"))
+    return kept
+
+
 def plain(text: str) -> str:
     """Text for a cell of a table."""
     return text.replace("|", "\\|").replace("\n", " ")
@@ -117,6 +138,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_table,
     "response": response_table,
     "official": official_table,
+    "reliability": reliability_table,
+    "peak": peak_table,
 }
 
 

@@ -1,6 +1,5 @@
 """The loss of our own metrics: what it never waits for, and what torch.func may do with it."""
 
-import pytest
 import torch
 from support.contract import photo, subject_of
 from torch.utils._python_dispatch import TorchDispatchMode

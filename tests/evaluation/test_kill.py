@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from support.forks import Forks
 
+from lowlight_iqa.scoring.cache import FILE
+
 PICTURES = 60
 KILLS = int(os.environ.get("LOWLIGHT_IQA_KILLS", "4"))
 
@@ -33,7 +35,7 @@ def labels(tmp_path_factory):
 def count(cache):
     """Entries of a cache that another process writes."""
     try:
-        with sqlite3.connect(f"file:{cache}/scores-1.sqlite?mode=ro", uri=True) as database:
+        with sqlite3.connect(f"file:{cache / FILE}?mode=ro", uri=True) as database:
             return database.execute("SELECT COUNT(*) FROM scores").fetchone()[0]
     except sqlite3.Error:
         return 0

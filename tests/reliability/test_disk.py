@@ -55,7 +55,7 @@ WRITES = {  # what is written, and the command line
     "figure of an explanation": ["explain", "{data}/0.png", "-m", "exposure", "-o", "{disk}/out.png"],
     "copy of weights": ["fetch", "brisque", "--to", "{disk}/out"],
     "fitted metric": ["fit", "iaca", "--data", "{data}/fifty.csv", "--out", "{disk}/out"],
-    "training": ["train", "iaca", "--dataset", "csv", "--data", "{data}/list.csv", "--out", "{disk}/out",
+    "training": ["train", "iaca", "--dataset", "csv", "--data", "{data}/fifty.csv", "--out", "{disk}/out",
                  "--trunk", "lite0", "--crop", "32", "--batch", "4", "--epochs", "1"],
 }  # fmt: skip
 

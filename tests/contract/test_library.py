@@ -30,7 +30,14 @@ def test_import_is_light():
     heavy = ["torchvision", "timm", "scipy", "pandas", "cv2", "huggingface_hub", "PIL"]
     code = (
         "import sys, torch; before = set(sys.modules); import lowlight_iqa; "
+        "lowlight_iqa.create_metric, lowlight_iqa.read_image, lowlight_iqa.Metric; "
         f"print(*[m for m in {heavy} if m in sys.modules and m not in before])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_importing_the_package_alone_imports_nothing():
+    code = "import sys, lowlight_iqa, lowlight_iqa.cli; print('torch' in sys.modules, 'create_metric' in dir(lowlight_iqa))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -240,16 +240,16 @@ CHECKS: dict[str, Callable[[], Facts]] = {
 # In a process of its own
 
 
-def peak(name: str) -> int:
-    """The most memory that this process has had, in MiB, when it has scored 100 megapixels."""
+def peak(name: str, side: int = SIDE) -> int:
+    """Return the most memory that this process has had, in MiB, when it has scored a picture of side x side."""
     import torch
 
     from lowlight_iqa import create_metric
 
     metric = create_metric(name)
     draw = torch.Generator().manual_seed(0)
-    x = torch.empty(3, SIDE, SIDE)
-    for rows in x.split(SIDE // 20, 1):
+    x = torch.empty(3, side, side)
+    for rows in x.split(side // 20, 1):
         rows.uniform_(generator=draw)
     reference = {"reference": x / 2} if metric.card.needs_reference else {}
     with torch.inference_mode():
@@ -259,7 +259,7 @@ def peak(name: str) -> int:
 
 
 def grown(name: str) -> float:
-    """By how many percent the memory of this process grows from step 200 of a training against a loss to the last."""
+    """Return by how many percent memory grows from step 200 of a training against a loss to the last."""
     import torch
 
     from lowlight_iqa import create_metric
@@ -281,7 +281,7 @@ def grown(name: str) -> float:
 
 
 def status(key: str) -> int:
-    """A figure in kB that the kernel has of this process."""
+    """Return a figure in kB that the kernel has of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
@@ -290,10 +290,11 @@ def main() -> int:
     """Run the checks that are named and keep their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"{', '.join(CHECKS)} (default: all)")
-    parser.add_argument(CHILD, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument(CHILD, nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print({"peak": peak, "growth": grown}[args.child[0]](args.child[1]))
+        what, name, *side = args.child
+        print(grown(name) if what == "growth" else peak(name, *map(int, side)))
         return 0
     sys.path.insert(0, str(ROOT / "tests"))
     unknown = [name for name in args.checks if name not in CHECKS]

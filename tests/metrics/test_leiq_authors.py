@@ -472,7 +472,7 @@ def test_parts_are_not_loaded_inside_a_transform(tiny, tmp_path):
     metric = create_metric("leiq-b16", weights=save("leiq-b16", tmp_path, 2))
     metric.keep_loaded = True
     x = photo()[None]
-    with pytest.raises(TypeError, match=r"leiq-b16 cannot load v1 inside torch.*set keep_loaded"):
+    with pytest.raises(TypeError, match=r"leiq-b16 cannot load v0 inside torch.*set keep_loaded"):
         torch.func.grad(lambda y: metric.loss(y, check="fast"))(x)
     leaf = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(metric.loss(leaf), leaf)

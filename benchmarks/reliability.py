@@ -185,14 +185,14 @@ def faults() -> Facts:
 
 def memory() -> Facts:
     """The peak of scoring 100 megapixels, in MiB, by each bundled metric in a process of its own."""
+    from support.contract import is_bundled
+
     from lowlight_iqa import list_metrics
-    from lowlight_iqa.registry import get_card
 
     peaks = {}
-    for name in list_metrics():
-        if not get_card(name).origin and not get_card(name).checkpoint:
-            peaks[name] = int(child("peak", name))
-            print(f"  {name}: {peaks[name]} MiB", flush=True)
+    for name in filter(is_bundled, list_metrics()):
+        peaks[name] = int(child("peak", name))
+        print(f"  {name}: {peaks[name]} MiB", flush=True)
     return {
         "rows": [("100 megapixels, forward", f"{len(peaks)} metrics, {max(peaks.values()):,} MiB at the most")],
         "peaks": peaks,

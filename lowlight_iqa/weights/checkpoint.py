@@ -169,9 +169,11 @@ def _first_foreign_import(path: Path) -> str:
     try:
         for _ in range(5):  # a legacy checkpoint has some pickles of numbers before the one of tensors
             for code, value, _ in pickletools.genops(stream):
-                if isinstance(value, str):
+                if code.name in ("GLOBAL", "INST"):
+                    texts += str(value).split(" ", 1)
+                elif isinstance(value, str):
                     texts.append(value)
-                if code.name != "STACK_GLOBAL" or len(texts) < 2:
+                if code.name not in ("GLOBAL", "INST", "STACK_GLOBAL") or len(texts) < 2:
                     continue
                 module, name = texts[-2:]
                 if not module.startswith(("torch", "collections")):

@@ -107,7 +107,7 @@ def official_table() -> str:
 
 
 def reliability_table() -> str:
-    """Rows of benchmarks/reliability.json, as benchmarks/reliability.py keeps them."""
+    """Rows of benchmarks/withstands.json, as benchmarks/withstands.py keeps them."""
     rows = ["| what | reached | check | commit |", "|---|---|---|---|"]
     for check, found in reliability().items():
         rows += [f"| {what} | {reached} | `{check}` | {found['commit']} |" for what, reached in found["rows"]]
@@ -121,8 +121,8 @@ def peak_table() -> str:
 
 
 def reliability() -> dict[str, Any]:
-    """What benchmarks/reliability.py has kept, by check."""
-    kept: dict[str, Any] = json.loads((ROOT / "benchmarks" / "reliability.json").read_text(encoding="utf-8"))
+    """What benchmarks/withstands.py has kept, by check."""
+    kept: dict[str, Any] = json.loads((ROOT / "benchmarks" / "withstands.json").read_text(encoding="utf-8"))
     return kept
 
 

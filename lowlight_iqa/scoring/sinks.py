@@ -164,7 +164,8 @@ class Sink(ABC):
         """Write what is left, and drop rows that newer ones replace."""
         if self.stale:
             self._compact()
-        self.file.close()
+        with naming(self.path):  # closing writes what a full disk has left in the buffer
+            self.file.close()
 
     def __enter__(self) -> Self:
         return self

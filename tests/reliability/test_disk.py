@@ -36,8 +36,8 @@ def data(tmp_path_factory):
         lines = csv.writer(file)
         lines.writerow(HEAD)
         for k in range(50):
-            Image.fromarray((photo * (255 - 5 * k)).byte().permute(1, 2, 0).numpy()).save(root / f"photo{k}.png")
-            lines.writerow((f"photo{k}.png", 1 - k / 50))
+            Image.fromarray((photo * (255 - 5 * k)).byte().permute(1, 2, 0).numpy()).save(root / f"x{k}.png")
+            lines.writerow((f"x{k}.png", 1 - k / 50))
     return root
 
 

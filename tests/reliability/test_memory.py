@@ -1,4 +1,4 @@
-"""Large pictures need little memory: a third of what ``benchmarks/reliability.py memory`` scores, by the hungriest."""
+"""Large pictures need little memory: a third of what ``benchmarks/withstands.py memory`` scores, by the hungriest."""
 
 import subprocess
 import sys
@@ -15,6 +15,6 @@ LIMIT = 1_800  # MiB, Python and torch among them: at this rate 100 megapixels a
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells the peak in /proc")
 @pytest.mark.parametrize("name", ["brisque", "colorfulness", "contrast", "loe-lime", "niqe", "noise", "piqe"])
 def test_a_large_picture_is_never_held_several_times(name):
-    command = [sys.executable, "benchmarks/reliability.py", "--child", "peak", name, str(SIDE)]
+    command = [sys.executable, "benchmarks/withstands.py", "--child", "peak", name, str(SIDE)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < LIMIT

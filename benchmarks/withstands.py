@@ -1,10 +1,10 @@
 """What the library withstands: run the checks and keep their figures for the table of docs/reliability.md.
 
-    python benchmarks/reliability.py                  # all of them, some hours
-    python benchmarks/reliability.py memory faults    # some of them
+    python benchmarks/withstands.py                  # all of them, some hours
+    python benchmarks/withstands.py memory faults    # some of them
     python tools/pages.py                             # then: write the table
 
-The figures stand in benchmarks/reliability.json, each with the commit that it was measured on. A check that fails keeps
+The figures stand in benchmarks/withstands.json, each with the commit that it was measured on. A check that fails keeps
 its former figure, says why and makes the exit status 1.
 """
 

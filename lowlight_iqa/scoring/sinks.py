@@ -175,7 +175,8 @@ class Sink(ABC):
     ) -> None:
         if kind is None:
             self.close()
-        else:
+            return
+        with suppress(OSError):  # of what a full disk has left in the buffer; the first error has said so
             self.file.close()
 
     @abstractmethod

@@ -39,7 +39,7 @@ class Card:
     origin: str = ""  # of weights that are neither: where they come from and the command that installs them
     looks: int = 0  # models of this name, trials included, that were scored on the test split of ``reached``
     reached: Mapping[str, str] = field(default_factory=dict)  # measured figures, with their protocol
-    bibtex: str = ""  # of the paper, for a metric from elsewhere; this library's are in citations.py
+    bibtex: str = ""  # of the paper, for a metric from elsewhere; this library's are in citations.bib
 
     @property
     def best(self) -> float:

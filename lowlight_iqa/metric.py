@@ -206,8 +206,7 @@ class Metric(Frozen, ABC):
 
     def _named_transforms(self) -> AbstractContextManager[None]:
         """Turn the error of an unsupported torch.func transform into one that names this metric."""
-        transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-        return _refuse_transforms(self.card.name) if transformed else nullcontext()
+        return _refuse_transforms(self.card.name) if inside_transform() else nullcontext()
 
     def _score_list(self, pictures: Iterable[Tensor], references: Iterable[Tensor] | None) -> Tensor:
         """Score pictures (1, 3, H, W) of any sizes, grouped by size; the scores (N,) are in the pictures' order."""
@@ -481,6 +480,11 @@ def _without_autocast(device: str) -> AbstractContextManager[Any]:
     if device not in ("cpu", "cuda") and not torch.amp.is_autocast_available(device):
         return nullcontext()  # torch 2.4 has none on Apple GPUs, and raises where it is switched off
     return torch.autocast(device, enabled=False)
+
+
+def inside_transform() -> bool:
+    """Tell whether a transform of torch.func is running."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
 @contextmanager

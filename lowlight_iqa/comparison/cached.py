@@ -11,8 +11,8 @@ from typing import Any
 from .. import __version__, images
 from ..metric import Assessment
 from ..scoring.cache import Cache, Store
-from ..scoring.pipeline import Work, digest, make_metrics, run
-from ..scoring.sources import Source
+from ..scoring.pipeline import Work, make_metrics, run
+from ..scoring.sources import Source, digest
 from . import full_reference
 
 

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from ..attributes import WORDS, sentence
 from ..card import Card
 from ..functional.logistic import fit_logistic, logistic
-from ..metric import Metric, full_precision
+from ..metric import Metric, full_precision, inside_transform
 from ..registry import get_card, register
 from ..weights.files import Loaded, load_strictly, save_splits
 from ..weights.resolve import on_hub, splits
@@ -165,7 +165,7 @@ class LeiqMean(Metric):
             TypeError: inside a transform of torch.func, whose tensors would stay in the part when it has ended; using
                 them crashes the process.
         """
-        if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None:
+        if inside_transform():
             advice = "set keep_loaded = True and score a picture before"
             raise TypeError(f"{self.card.name} cannot load {name} inside torch.func; {advice}")
         with torch.inference_mode(False):  # a part that is kept may be trained through later

@@ -8,7 +8,6 @@ the same numbers. Everything in flight is bounded: memory does not grow with the
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -25,7 +24,7 @@ from torch import Tensor
 from ..images import FORMATS, Picture, read_image
 from ..metric import Assessment, Metric, check_reference
 from ..registry import create_metric, get_card
-from .sources import Input, Source, find_sources
+from .sources import Input, Source, digest, find_sources
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -374,12 +373,6 @@ def recall(work: Work, place: int, source: Source, picture: bytes, record: Recor
     record = replace(record, digest=digest(*contents))
     known = work.known(record.digest)
     return record if known is None else replace(record, results=known.results, luma=known.luma)
-
-
-def digest(*contents: bytes) -> str:
-    """SHA-256 of a file's content, or of the hashes of several."""
-    first, *others = (hashlib.sha256(content).hexdigest() for content in contents)
-    return hashlib.sha256(" ".join([first, *others]).encode()).hexdigest() if others else first
 
 
 def failed(record: Record, error: Exception) -> Record:

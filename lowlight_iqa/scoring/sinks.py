@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..metric import Assessment
+from ..wholefile import refused, replacing
 from .pipeline import Record
 from .sources import Source, content_hash, import_parquet
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FACTS = ("path", "size", "modified", "sha256", "error")  # columns before those of the metrics
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet takes text that starts so for a formula
 ROWS = 10_000  # of a row group of Parquet
+REMEDY = "make room, then --resume"
 
 
 def open_sink(path: str | Path, metrics: Sequence[str], *, resume: bool = False) -> Sink:
@@ -88,15 +90,12 @@ def original(text: str) -> str:
 
 
 @contextmanager
-def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
-    """Name the file in an error such as a full disk's; what was written ``beside`` it until then is removed."""
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an error such as a full disk's."""
     try:
         yield
     except OSError as error:
-        if beside is not None:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written ({error.strerror or error}); make room, then --resume") from error
+        raise refused(path, error, REMEDY) from error
 
 
 class Held:
@@ -201,13 +200,11 @@ class Sink(ABC):
     def _compact(self) -> None:
         """Keep the newest row of each path; the old file stays whole until the new one is."""
         newest = {_hash(row["path"]): number for number, (_, row) in enumerate(self.rows())}
-        beside = self.path.with_name(f"{self.path.name}.new")
-        with naming(self.path, beside), beside.open("wb") as file:
+        with replacing(self.path, remedy=REMEDY) as new, new.open("wb") as file:
             file.write(self.head())
             for number, (content, row) in enumerate(self.rows()):
                 if newest[_hash(row["path"])] == number:
                     file.write(content)
-        beside.replace(self.path)
 
     def head(self) -> bytes:
         """What stands before the records."""
@@ -335,10 +332,8 @@ class ParquetSink(JsonlSink):
     def close(self) -> None:
         """Write the Parquet file, in one step, and remove the lines beside it."""
         super().close()
-        beside = self.target.with_name(f"{self.target.name}.new")
-        with naming(self.target, beside):
-            write_parquet(self.path, beside)
-        beside.replace(self.target)
+        with replacing(self.target, remedy=REMEDY) as new:
+            write_parquet(self.path, new)
         self.path.unlink()
 
 
@@ -379,17 +374,15 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _journal_of(path: Path, journal: Path) -> None:
     """Turn a complete Parquet file back into JSON lines, to go on with it."""
-    beside = journal.with_name(f"{journal.name}.new")
     with (
-        naming(journal, beside),
+        replacing(journal, remedy=REMEDY) as new,
         import_parquet().ParquetFile(path) as file,
-        beside.open("w", encoding="utf-8") as lines,
+        new.open("w", encoding="utf-8") as lines,
     ):
         for batch in file.iter_batches(batch_size=ROWS):
             for row in batch.to_pylist():
                 known = {key: row.pop(key) for key in FACTS}
                 lines.write(json.dumps({**known, **_nested(row)}) + "\n")
-    beside.replace(journal)
 
 
 def _nested(columns: Mapping[str, float | None]) -> dict[str, Any]:

@@ -37,13 +37,18 @@ class Source:
     error: str = ""
 
 
+def digest(*contents: bytes) -> str:
+    """Return the SHA-256 of a file's content, or of the hashes of several."""
+    first, *others = (hashlib.sha256(content).hexdigest() for content in contents)
+    return hashlib.sha256(" ".join([first, *others]).encode()).hexdigest() if others else first
+
+
 def content_hash(source: Source) -> str:
-    """SHA-256 of a picture's file; "" where it cannot be read, or is in memory and no file."""
+    """Return the SHA-256 of a picture's file; "" if it cannot be read or the picture is not a file."""
     try:
-        content = source.picture if isinstance(source.picture, bytes) else Path(source.picture).read_bytes()
+        return digest(source.picture if isinstance(source.picture, bytes) else Path(source.picture).read_bytes())
     except (OSError, TypeError, ValueError):
         return ""
-    return hashlib.sha256(content).hexdigest()
 
 
 def find_sources(pictures: Iterable[Input], *, shards: bool = True) -> Iterator[Source]:
@@ -102,7 +107,7 @@ def _of_path(path: str, shards: bool) -> Iterator[Source]:
             yield from _of_glob(path, shards)
         else:
             yield from _of_name(path, shards)
-    except (OSError, ValueError, tarfile.TarError) as error:
+    except (OSError, ValueError) as error:
         yield Source(path, error=_about(path, error))
 
 

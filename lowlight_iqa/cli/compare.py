@@ -6,18 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from .options import Subparsers, add_device, pick_device
+from .options import add_device, pick_device
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``compare``."""
     from ..comparison.match import KNOWN
 
-    parser = subparsers.add_parser(
-        "compare",
-        description="Compare what several methods made of the same pictures: a table for LaTeX and Markdown with "
+    parser.description = (
+        "Compare what several methods made of the same pictures: a table for LaTeX and Markdown with "
         "paired tests, every score as CSV, figures, and a page with all pictures. Pictures belong together by their "
-        f"file's name less its extension and a suffix such as {', '.join(KNOWN[:3])} or the folder's own name.",
+        f"file's name less its extension and a suffix such as {', '.join(KNOWN[:3])} or the folder's own name."
     )
     parser.add_argument("methods", nargs="+", metavar="[NAME=]DIR", help="the pictures of a method")
     parser.add_argument(
@@ -53,7 +52,6 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--draws", type=int, default=2000, help="resamples of each interval (default: 2000)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

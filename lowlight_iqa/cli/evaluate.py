@@ -8,17 +8,16 @@ import os
 import sys
 from pathlib import Path
 
-from .options import Subparsers, add_device, pick_device
+from .options import add_device, pick_device
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``evaluate``."""
     from ..data import list_datasets
 
-    parser = subparsers.add_parser(
-        "evaluate",
-        description="Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 % bootstrap "
-        "intervals. Scores are cached: a second run is fast, an interrupted one continues.",
+    parser.description = (
+        "Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 % bootstrap "
+        "intervals. Scores are cached: a second run is fast, an interrupted one continues."
     )
     parser.add_argument("-m", "--metric", required=True, metavar="NAME")
     parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones")
@@ -35,7 +34,6 @@ def add(subparsers: Subparsers) -> None:
         "--distributed", action="store_true", help="divide the pictures among the processes of torchrun"
     )
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,24 +6,19 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from .options import Subparsers, add_device, pick_device, printable
+from .options import add_device, pick_device, printable
 
 KINDS = (".html", ".png")
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``explain``."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="show where a picture is good and bad",
-        description="Write one page (or figure) with a picture, maps over it, score, attributes and sentence.",
-    )
+    parser.description = "Write one page (or figure) with a picture, maps over it, score, attributes and sentence."
     parser.add_argument("picture", metavar="PICTURE", type=Path)
     parser.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="page.html or figure.png")
     parser.add_argument("-m", "--metric", default="leiq", help="leiq, iaca, bmqa, niqe, ... (default leiq)")
     parser.add_argument("--weights", metavar="DIR", help="instead of the metric's default weights")
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

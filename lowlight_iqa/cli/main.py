@@ -1,7 +1,7 @@
 """The ``lowlight-iqa`` command: imports the module of the subcommand, runs it and prints errors in one line.
 
-Each command is a module of this package with ``add(subparsers)``, which declares its options, and ``run(args)``, which
-runs it and returns the exit status. Only the module of the given command is imported.
+Each command is a module of this package with ``add(parser)``, which declares its description and options, and
+``run(args)``, which runs it and returns the exit status. Only the module of the given command is imported.
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     for name, line in COMMANDS.items():
-        if list(argv[:1]) != [name]:
-            subparsers.add_parser(name, help=line)
-            continue
-        importlib.import_module(f"{__package__}.{name}").add(subparsers)
+        command = subparsers.add_parser(name, help=line)
+        if list(argv[:1]) == [name]:
+            module = importlib.import_module(f"{__package__}.{name}")
+            module.add(command)
+            command.set_defaults(run=module.run)
     return parser

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..registry import get_card
-from .options import Subparsers, add_device, pick_device, print_table, report
+from .options import add_device, pick_device, print_table, report
 
 if TYPE_CHECKING:
     from ..scoring.pipeline import Record
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from ..scoring.sources import Source
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``score``."""
-    parser = subparsers.add_parser(
-        "score",
-        description="Score pictures, one row for each, in the order given. A picture that cannot be scored is "
+    parser.description = (
+        "Score pictures, one row for each, in the order given. A picture that cannot be scored is "
         'reported on stderr and left out of tables (in JSON and in --out it has an "error" instead of scores), and '
-        "the exit status is 1.",
+        "the exit status is 1."
     )
     parser.add_argument(
         "paths",
@@ -66,7 +65,6 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS, else local)")
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,18 +15,31 @@ from .options import Subparsers, add_device, pick_device, report
 R = TypeVar("R")  # a recipe
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``train`` and its recipes."""
-    parser = subparsers.add_parser(
-        "train",
-        description="Train a metric; works unchanged under torchrun. The result is a directory for --weights.",
-    )
+    parser.description = "Train a metric; works unchanged under torchrun. The result is a directory for --weights."
     chosen = parser.add_subparsers(title="recipes", metavar="RECIPE", required=True)
     add_train_leiq(chosen)
     for name in ("leiq-b16", "leiq-so400m"):
         add_train_leiq_authors(chosen, name)
     add_train_iaca(chosen)
     add_train_bmqa(chosen)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and print the directory of the result."""
+    from ..distributed import Ranks
+
+    try:
+        directory = args.train(args)
+    except (ModuleNotFoundError, FloatingPointError) as error:
+        report(str(error))
+        return 2
+    finally:
+        Ranks.leave()
+    if os.environ.get("RANK", "0") == "0":  # only one of the processes prints it
+        print(directory)
+    return 0
 
 
 def add_train_leiq(subparsers: Subparsers) -> None:
@@ -122,21 +135,10 @@ def add_recipe(
             kind = {"type": type(value[0]), "nargs": "+"}
         parser.add_argument(f"--{field_name.replace('_', '-')}", default=value, help="(of the recipe)", **kind)
 
-    def run(args: argparse.Namespace) -> int:
-        from ..distributed import Ranks
-
+    def train_by(args: argparse.Namespace) -> Path:
         fields = {key: getattr(args, key) for key in defaults}
         fields = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-        try:
-            directory = train(args, recipe(**fields), pick_device(args.device))
-        except (ModuleNotFoundError, FloatingPointError) as error:
-            report(str(error))
-            return 2
-        finally:
-            Ranks.leave()
-        if os.environ.get("RANK", "0") == "0":  # only one of the processes prints it
-            print(directory)
-        return 0
+        return train(args, recipe(**fields), pick_device(args.device))
 
-    parser.set_defaults(run=run)
+    parser.set_defaults(train=train_by)
     return parser

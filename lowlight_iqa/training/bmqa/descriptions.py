@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from ...functional.color import luma
 from ...metrics.bmqa.slots import SLOTS
-from ..degradations import RAMPS, Degradation, mixture, render, to_uint8
+from ..degradations import RAMPS, mixture, render, to_uint8
+from ..pictures import to_tensor
 
 # How often MLE's raters used each word, from worst to best.
 COUNTS = {
@@ -83,12 +83,9 @@ NOUNS = ("picture", "photo", "photograph", "image", "scene", "street", "night", 
 
 
 def write(levels: Mapping[str, int], rng: np.random.Generator, *, varied: bool = False) -> str:
-    """Write a description of slots, each given as its word's level from the worst (0).
+    """Describe the first four slots, and the appearance if it is known, from their words' levels (0: worst).
 
-    Args:
-        levels: the first four slots, and the appearance if it is known.
-        rng: draws the wording.
-        varied: mostly use synonyms and another order than the template's, for the text tower.
+    ``varied`` mostly uses synonyms and another order than the template's, for the text tower.
     """
     if varied and rng.random() < 0.7:
         return _write_varied(levels, rng)
@@ -137,33 +134,27 @@ def all_words() -> Iterable[str]:
 def thresholds(values: Sequence[float] | np.ndarray, counts: Sequence[int]) -> list[float]:
     """Return thresholds that divide values into ``len(counts)`` classes with frequencies proportional to the counts.
 
-    Each is just below its quantile, so that values equal to it, such as no burnt-out pixels, fall into the upper class.
+    Each is just below its quantile: values equal to it, such as no burnt-out pixels, fall into the upper class.
     """
     edges = np.quantile(values, np.cumsum(counts)[:-1] / np.sum(counts))
     return [float(edge) for edge in np.nextafter(edges, -np.inf)]
 
 
 def as_degraded(picture: np.ndarray, rng: np.random.Generator, kind: str = "") -> np.ndarray:
-    """Degrade a picture (H, W, 3), bytes, by a random mixture or by one step of a ramp, each half of the time.
-
-    Args:
-        picture: the picture.
-        rng: draws the degradation and its noise.
-        kind: "mixture" or "ramp" for that kind only.
-    """
+    """Degrade a picture (H, W, 3), bytes, by a random mixture or by a step of a ramp: either, or the ``kind`` given."""
     kind = kind or str(rng.choice(["mixture", "ramp"]))
-    how: Degradation = mixture(rng)
+    how = mixture(rng)
     if kind == "ramp":
         steps = RAMPS[str(rng.choice(["under", "over", "noise", "desaturate", "oversaturate", "enhanced", "lift"]))]
         how = steps[int(rng.integers(len(steps)))]
-    clean = rearrange(torch.from_numpy(np.ascontiguousarray(picture)), "h w c -> c h w").float() / 255
+    clean = to_tensor([picture])[0]
     return to_uint8(render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))))
 
 
 def noisy_mixture(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Degrade a picture (H, W, 3), bytes, by a random mixture; also return the deviation of the noise left in it."""
     how = mixture(rng)
-    clean = rearrange(torch.from_numpy(picture), "h w c -> c h w").float() / 255
+    clean = to_tensor([picture])[0]
     made = render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)))
     noise = luma((made - render(clean, how))[None])
     return to_uint8(made), noise.square().mean().sqrt().item()
@@ -171,17 +162,11 @@ def noisy_mixture(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
 
 def slip(levels: Mapping[str, int], rates: Mapping[str, float], rng: np.random.Generator) -> dict[str, int]:
     """Simulate a captioner's errors: each slot's level is off by one with its own probability."""
-    slipped = {}
+    slipped = dict(levels)
     for name, level in levels.items():
-        highest = len(SLOTS[name].words) - 1
         if rng.random() < rates[name]:
-            if level == 0:
-                level = 1
-            elif level == highest:
-                level -= 1
-            else:
-                level += int(rng.choice([-1, 1]))
-        slipped[name] = level
+            neighbors = [other for other in (level - 1, level + 1) if 0 <= other < len(SLOTS[name].words)]
+            slipped[name] = neighbors[0] if len(neighbors) == 1 else int(rng.choice(neighbors))
     return slipped
 
 

@@ -123,20 +123,12 @@ def _cached(
         digest.update(value.cpu().numpy().tobytes())
     origin = digest.hexdigest()
 
-    features = _read(path, origin)
-    ranks.barrier()  # all ranks have read before one writes
-    if features is not None:
-        return features
-
-    if ranks.rank == 0:
+    def write() -> None:
         computed = compute_features(network, items, material, copies, seed)
         with replacing(path) as new:
             torch.save({**vars(computed), "origin": origin}, new)
-    ranks.barrier()
-    features = _read(path, origin)
-    if features is None:
-        raise ValueError(f"{path} changed while it was read; does another run use this folder? give each its own --out")
-    return features
+
+    return ranks.make_once(path, lambda: _read(path, origin), write)
 
 
 def _read(path: Path, origin: str) -> Features | None:

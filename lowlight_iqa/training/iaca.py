@@ -76,22 +76,9 @@ def train_iaca(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the output to the scores' scale on held-out pictures and write the metric to ``out/iaca``.
+    """Train, map the output to the scores' scale on held-out pictures; write the metric to ``out/iaca`` and return it.
 
-    Args:
-        data: the folder of the data set; for "csv", the file.
-        out: folder of the run: ``train.log``, ``checkpoint.pt``, ``iaca/`` in the end.
-        recipe: the numbers.
-        resume: continue from the checkpoint.
-        device: where to compute.
-
-    Returns:
-        The directory of the metric, for ``create_metric("iaca", weights=...)``.
-
-    Raises:
-        FileNotFoundError: the data set is not complete; nothing to resume from.
-        ValueError: fewer pictures than a batch; a checkpoint that is damaged or of another recipe.
-        OSError: a file cannot be written.
+    Arguments and errors are those of ``train_leiq``.
     """
     ranks = Ranks.join(device)
     start_log(out, ranks)
@@ -160,7 +147,7 @@ def outputs_of(network: IacaNetwork, rated: Sequence[Rated], album: Album) -> np
 
 
 def make_card(card: Card, recipe: Recipe, ratings: Ratings, figures: dict[str, float]) -> Card:
-    """Return the card of the trained metric, with its training data and validation figures."""
+    """Return the card of the trained metric."""
     without = [name for name in ("illumination", "gating") if not getattr(recipe, name)]
     return replace(
         card,

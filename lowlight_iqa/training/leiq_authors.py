@@ -1,7 +1,7 @@
 """The recipe of ``leiq-b16`` and ``leiq-so400m``: LEIQ's own method at its own scale, on MLE.
 
-The authors have not released their training code. Loss and preprocessing are theirs; everything else follows their
-related repository DroneIQA-VLE (see docs/leiq-authors.md). The metric's own network is trained.
+The authors have not released their training code: loss and preprocessing are theirs, everything else follows their
+related repository DroneIQA-VLE (see docs/leiq-authors.md).
 """
 
 from __future__ import annotations
@@ -72,16 +72,7 @@ class Steps(Schedule):
 
 
 def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], list[Rated]]:
-    """Split into four fifths for training and one fifth for validation.
-
-    Args:
-        rated: the pictures.
-        how: "scene" keeps the pictures of a scene together; "random" shuffles pictures as the authors do.
-        seed: of the shuffling.
-
-    Raises:
-        ValueError: another ``how``.
-    """
+    """Split into four fifths for training and one fifth for validation: by "scene", or "random" as the authors do."""
     by_scene = one_of(how, ("scene", "random")) == "scene"
     units = [item.group if by_scene else str(item.path) for item in rated]
     shuffled = list(dict.fromkeys(units))
@@ -114,10 +105,7 @@ class Album:
         self._cached: dict[Path, Tensor] = {}
 
     def crop(self, path: Path, side: int, corner: tuple[float, float]) -> Tensor:
-        """Return a square (3, side, side) of the resized picture in [0, 1].
-
-        The corner is relative: (0, 0) gives the top left square, (1, 1) the bottom right one.
-        """
+        """Return a square (3, side, side) of the resized picture in [0, 1]; ``corner`` goes from (0, 0) to (1, 1)."""
         if path not in self._cached:
             levels = (read_image(path)[None] * 255).round().byte()
             self._cached[path] = (resize_8_bit(levels)[0] * 255).round().byte()
@@ -134,7 +122,7 @@ class Validation:
     """Figures of every epoch on the held-out pictures; weights and mappings of the best epoch.
 
     As in the authors' code, the best epoch has the highest (SRCC + PLCC) / 2 of the MOS on these pictures, and PLCC is
-    computed after the logistic fitted to them: its figures are higher than they would be on independent pictures.
+    computed after the logistic fitted to them: its figures are optimistic.
     """
 
     def __init__(self, rated: Sequence[Rated]) -> None:
@@ -239,14 +227,9 @@ def train_leiq_authors(
         resume: continue from the checkpoint.
         device: where to compute.
 
-    Returns:
-        The directory of the metric, for ``create_metric(name, weights=...)``.
-
     Raises:
-        FileNotFoundError: the data set is not complete; nothing to resume from.
         WeightsNotFound: no weights to start from, and ``from_scratch`` is false.
-        ValueError: too few pictures; weights of another tower; a checkpoint that is damaged or of another recipe.
-        OSError: a file cannot be written.
+        FileNotFoundError, ValueError, OSError: see ``train_leiq``.
     """
     if from_scratch and initial is not None:
         raise ValueError(f"--from-scratch starts from random weights, not from {initial}; give one of the two")
@@ -345,7 +328,7 @@ def run_epochs(
 
 
 def make_card(card: Card, recipe: Recipe, pictures: int, validation: Validation, initial: Path | None) -> Card:
-    """Return the card of the trained metric: its initial weights, its data and its figures, which are optimistic."""
+    """Return the card of the trained metric: its initial weights, its data and its figures."""
     checked, scenes = len(validation.rated), len({item.group for item in validation.rated})
     others = f"{checked} pictures of {scenes} {'other' if recipe.split == 'scene' else 'of the same'} scenes"
     best, last = validation.epochs[validation.best], validation.epochs[-1]

@@ -139,11 +139,7 @@ class Learner(Generic[N]):
         self.network.train()
 
     def step(self, loss: Tensor, step: int, ranks: Ranks) -> None:
-        """Update the weights by the gradient of the whole batch's loss.
-
-        Raises:
-            FloatingPointError: the loss is not finite.
-        """
+        """Update the weights by the gradient of the whole batch's loss, which must be finite."""
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)
@@ -225,22 +221,13 @@ class Checkpoint:
     stateful: Sequence[Any]
 
     def save(self, step: int, stopped: bool) -> None:
-        """Write the states after a step.
-
-        Raises:
-            OSError: the file cannot be written; the previous one is unchanged.
-        """
+        """Write the states after a step; if that fails, the previous file is unchanged."""
         states = [each.state_dict() for each in self.stateful]
         with replacing(self.path) as new:
             torch.save({"schedule": asdict(self.schedule), "step": step, "stopped": stopped, "states": states}, new)
 
     def restore(self) -> tuple[int, bool]:
-        """Load the states; return their step, and whether training had stopped there.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is damaged, or was made with other settings.
-        """
+        """Load the states; return their step, and whether training had stopped there."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} does not exist; there is nothing to resume, start without --resume")
         remedy = "start again without --resume, in another --out if this one matters"
@@ -303,14 +290,10 @@ def start_log(out: Path, ranks: Ranks) -> None:
 
 
 def check_numbers(recipe: Any, positive: Sequence[str] = ()) -> None:
-    """Check the numbers of a recipe.
-
-    Args:
-        recipe: a dataclass.
-        positive: names of the numbers that must be above 0.
+    """Check the numbers of a recipe, a dataclass: all finite and at least 0, those named in ``positive`` above 0.
 
     Raises:
-        ValueError: a number is negative or not finite, or one of ``positive`` is 0.
+        ValueError: one is not.
     """
     for name, value in vars(recipe).items():
         if isinstance(value, (bool, str, tuple)):

@@ -29,10 +29,10 @@ def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Return LEIQ's PLCC loss of two vectors (N,): 0 at correlation 1, 1/2 at -1.
 
     With z-scores p, t and their correlation rho it is half of mean((p - t)^2) / 4 + mean((rho p - t)^2) / 4, in closed
-    form (1 - rho) / 4 + (1 - rho^2) / 8. It is invariant to scale and offset: a head trained by it needs a mapping.
+    form (1 - rho) / 4 + (1 - rho^2) / 8. It ignores scale and offset: a head trained by it needs a mapping.
 
-    Source: LEIQ-Assessor (arXiv 2606.29752), composite PLCC loss, as in the authors' MinimalisticVQA. It equals the
-    loss called "linearity" by LinearityIQA (Li et al., ACM MM 2020) and IACA with equal weights of its two terms.
+    Source: LEIQ-Assessor (arXiv 2606.29752), as in the authors' MinimalisticVQA; the loss "linearity" of LinearityIQA
+    (Li et al., ACM MM 2020) and IACA with equal weights of its two terms.
     """
     rho = correlation(prediction, target)
     return (1 - rho) / 4 + (1 - rho * rho) / 8
@@ -72,16 +72,10 @@ def info_nce(first: Tensor, second: Tensor, temperature: Tensor, same: Tensor | 
     """Return the symmetric InfoNCE of N pairs of vectors (N, C): ln N untrained, 0 if every partner is identified.
 
     It is the mean of the two cross-entropies of the cosines over ``temperature``: of first vectors among the second
-    ones and the reverse.
-
-    Args:
-        first: vectors (N, C).
-        second: their partners.
-        temperature: a scalar above 0.
-        same: (N, N), true where another pair's partner fits as well; it is not used as a negative.
+    ones and the reverse. ``same`` (N, N) is true where another pair's partner fits too: it is not used as a negative.
 
     Source: CLIP (Radford et al., ICML 2021). BMQA (IJCV 2024), eq. 11 to 13, prints the logarithm of a sum instead of
-    a mean of logarithms, which does not fit the values it reports; see docs/bmqa.md.
+    a mean of logarithms; see docs/bmqa.md.
 
     Raises:
         ValueError: different shapes, or not vectors.

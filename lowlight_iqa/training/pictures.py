@@ -23,16 +23,13 @@ from .degradations import to_uint8
 
 
 def starting_trunk(name: str, initial: str) -> CompactTrunk:
-    """Return the trunk that training starts from: that of ImageNet, or of trained metrics.
+    """Return the trunk that training starts from: ImageNet's, or that of a bundled metric or of a training's directory.
 
-    Args:
-        name: "lite0", "lite1" or "lite2".
-        initial: empty for ImageNet; the name of a bundled metric; or a directory written by a training. Several,
-            separated by commas, give the mean of their weights (Wortsman et al., ICML 2022): they must have been
-            trained from one trunk.
+    Several sources in ``initial``, separated by commas, give the mean of their weights (Wortsman et al., ICML 2022);
+    they must have been trained from one trunk.
 
     Raises:
-        ValueError: there is no such metric; it has no compact trunk, or another one.
+        ValueError: no such metric, or one with another trunk.
         ModuleNotFoundError: the package with the ImageNet weights is not installed.
     """
     if not initial:
@@ -64,12 +61,7 @@ def _trunk_of(name: str, source: str) -> CompactTrunk:
 
 
 class Album:
-    """Decoded pictures by path, as bytes; those that fit into memory are cached.
-
-    Args:
-        limit: bytes to cache; pictures beyond it are decoded each time.
-        side: the shorter side is at most this.
-    """
+    """Decoded pictures by path, as bytes, their shorter side at most ``side``; up to ``limit`` bytes are cached."""
 
     def __init__(self, limit: int = 4 << 30, side: int = SHORT_SIDE) -> None:
         self._side = side
@@ -77,7 +69,7 @@ class Album:
         self._room = limit
 
     def __call__(self, path: Path) -> np.ndarray:
-        """Return a picture (H, W, 3), the shorter side at most ``side``."""
+        """Return a picture (H, W, 3)."""
         if path in self._cached:
             return self._cached[path]
 

@@ -48,10 +48,7 @@ class Ratings:
         return np.array([item.mos for item in self.train])
 
     def at_quantile_of(self, score: float) -> float:
-        """Return the score at the same quantile of these pictures as ``score`` is of BIQ2021's.
-
-        A threshold on BIQ2021's scores then selects the same share of pictures of another data set.
-        """
+        """Return the score at ``score``'s quantile in BIQ2021: a threshold there selects the same share of pictures."""
         if self.dataset == "biq2021":
             return score
         share = np.interp(score, BIQ2021_DECILES, np.linspace(0, 1, len(BIQ2021_DECILES)))

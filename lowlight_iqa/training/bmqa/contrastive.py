@@ -51,7 +51,7 @@ def described(
 ) -> tuple[np.ndarray, str, dict[str, int]]:
     """Return a crop, its description and the description's slots.
 
-    A picture without a description by people is degraded half of the time and described by measurements.
+    Without a description by people it is degraded half of the time and described by measurements.
     """
     text = descriptions.tidy(item.description)
     if text:

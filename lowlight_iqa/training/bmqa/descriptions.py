@@ -1,15 +1,16 @@
 """Write descriptions: MLE's five slots, worded as its raters word them, from measurements.
 
-BIQ2021 has scores but no descriptions. So brightness, color contrast, noise and exposure are measured
-(``metrics.bmqa.slots.measure``) and put into words by thresholds at which the words are as frequent, among random
-enhanced low-light pictures, as in MLE's 800 descriptions; natural or unnatural follows from the score. Objects are not
-described, since nothing here detects them.
+BIQ2021 has scores but no descriptions. So the first four slots are measured (``metrics.bmqa.slots.measure``) and put
+into words by thresholds at which the words are as frequent, on random enhanced low-light pictures, as in MLE's 800
+descriptions; natural or unnatural follows from the score. Objects are not described.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,67 +20,12 @@ from ...metrics.bmqa.slots import SLOTS
 from ..degradations import RAMPS, mixture, render, to_uint8
 from ..pictures import to_tensor
 
-# How often MLE's raters used each word, from worst to best.
-COUNTS = {
-    "brightness": (117, 458, 225),
-    "contrast": (155, 443, 202),
-    "noise": (168, 361, 269),
-    "exposure": (132, 319, 348),
-    "appearance": (401, 390),
-}
-
-# Additions to a slot's word, as MLE's raters make them; no objects.
-REMARKS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "brightness": (
-        (" with insufficient lighting", " with large areas in shadow", " and the details are hard to discern"),
-        (" with some areas in shadow", " with no areas in shadow", ", the details are visible"),
-        (" with all elements clearly visible", " with no shadowed areas", " and clear visibility"),
-    ),
-    "contrast": (
-        (" with muted colors", " with washed out colors", ", the colors look pale and dull"),
-        (" with harmonious colors", ", the colors look natural", " with somewhat muted colors"),
-        (" with vibrant colors", " with rich and harmonious colors", " with highly saturated colors"),
-    ),
-    "noise": (
-        (" around the image", " in most areas", ", obscuring the details"),
-        (" in dark areas", " in some areas", " in the background"),
-        ("", " in dark areas", " in some areas"),
-    ),
-    "exposure": (
-        (" conditions in large areas", " in the light areas", " conditions, the details are lost"),
-        (" conditions in some areas", " near the lights", " in the light areas"),
-        (" conditions", " conditions throughout the image", " conditions"),
-    ),
-}
-
-# Synonyms of the slots' words, for training the text tower.
-SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "brightness": (
-        ("dark", "very dark", "gloomy", "dim", "poorly lit", "underexposed"),
-        ("moderately lit", "dusky", "of medium brightness", "fairly lit"),
-        ("bright", "well lit", "light", "brightly lit"),
-    ),
-    "contrast": (
-        ("gray", "dull colors", "faded colors", "pale colors", "flat colors", "hardly any color"),
-        ("medium contrast", "fair colors", "ordinary colors", "moderate colors"),
-        ("vivid colors", "rich colors", "vibrant colors", "strong colors", "good color"),
-    ),
-    "noise": (
-        ("very noisy", "heavy noise", "severe noise", "strong grain", "a lot of noise", "extremely grainy"),
-        ("noisy", "visible noise", "some grain", "grainy", "moderate noise"),
-        ("clean", "hardly any noise", "little noise", "no noise", "no grain"),
-    ),
-    "exposure": (
-        ("severely overexposed", "blown out", "large overexposed areas", "glaring highlights"),
-        ("locally overexposed", "some highlights clipped", "slightly overexposed"),
-        ("well exposed", "good exposure", "exposure under control", "not overexposed"),
-    ),
-    "appearance": (
-        ("unnatural", "artificial", "unrealistic", "it looks fake", "poor quality", "bad"),
-        ("natural", "realistic", "it looks real", "good quality", "pleasant"),
-    ),
-}
-NOUNS = ("picture", "photo", "photograph", "image", "scene", "street", "night", "view")
+# By slot: how often MLE's raters used each word, worst first; what they added to it; synonyms, for the text tower.
+PHRASES = json.loads((Path(__file__).parent / "phrases.json").read_text(encoding="utf-8"))
+COUNTS: dict[str, list[int]] = PHRASES["counts"]
+REMARKS: dict[str, list[list[str]]] = PHRASES["remarks"]
+SYNONYMS: dict[str, list[list[str]]] = PHRASES["synonyms"]
+NOUNS: list[str] = PHRASES["nouns"]
 
 
 def write(levels: Mapping[str, int], rng: np.random.Generator, *, varied: bool = False) -> str:

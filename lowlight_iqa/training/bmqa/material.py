@@ -58,8 +58,7 @@ def read_texts(folder: Path | None) -> tuple[list[Rated], list[Rated]]:
 def find_rules(train: Sequence[Rated], album: Album, recipe: Recipe) -> dict[str, list[float]]:
     """Find the thresholds at which each word is as frequent as in MLE, on random degraded pictures and on the scores.
 
-    Those of noise are thresholds of the noise added, not of the noise measured: smoothing reduces the measured noise,
-    and thresholds of measured values would be lower than the measurement of fine texture.
+    Those of noise are of the noise added: smoothing reduces the measured noise below that of fine texture.
     """
     rng = np.random.default_rng([recipe.seed, 3])
     values: dict[str, list[float]] = {name: [] for name in list(SLOTS)[:4]}

@@ -104,14 +104,9 @@ def new_network(recipe: Recipe, vocabulary: Vocabulary, initial: str | None) -> 
 
 @torch.no_grad()
 def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, trained: bool, count: int = 300) -> None:
-    """Center and scale the tower's features by those of some pictures.
+    """Center and scale the tower's features by those of about ``count`` of the pictures.
 
-    Args:
-        network: the network.
-        items: about ``count`` of them are used.
-        album: reads the pictures.
-        trained: whether the trunk is trained; if not, its batch norms are first set to the pictures' statistics.
-        count: number of pictures.
+    If the trunk is not ``trained``, its batch norms are first set to the pictures' statistics.
     """
     some = items[:: max(1, len(items) // count)]
     if not trained and isinstance(network.tower, TimmTower):
@@ -126,11 +121,7 @@ def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, t
 
 
 def write_network(path: Path, network: BmqaNetwork, rules: Mapping[str, list[float]]) -> None:
-    """Write a stage's network for the next stage.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a stage's network for the next stage."""
     facts = {"network": asdict(network.config), "words": list(network.vocabulary.words), "rules": rules}
     with replacing(path) as new:
         new.write_bytes(serialize(network.state_dict(), facts))

@@ -1,8 +1,6 @@
 """The recipe of ``bmqa`` in four stages: pretrain, align, score, caption. docs/bmqa.md explains each of them.
 
 A stage starts from the last one before it in the same run folder, so a stage can be omitted, as in the ablation.
-Texts are people's if the data have them, otherwise generated (``descriptions``). MLE's descriptions, which come without
-pictures, train the text tower to predict scores from words.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ def train_bmqa(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train one stage; the last stage writes the metric.
+    """Train one stage and return its folder; the last stage writes the metric and returns its directory.
 
     Args:
         data: the folder (for "csv", the file) of ``recipe.dataset``.
@@ -58,14 +56,9 @@ def train_bmqa(
         resume: continue from the stage's checkpoint.
         device: where to compute.
 
-    Returns:
-        The stage's folder; of the last stage, the directory for ``create_metric(..., weights=...)``.
-
     Raises:
-        FileNotFoundError: the data are not complete; nothing to resume from.
-        ValueError: no such stage or data set; fewer pictures than a batch; a damaged checkpoint or one of another
-            recipe.
-        OSError: a file cannot be written.
+        ValueError: no such stage; see also ``train_leiq``.
+        FileNotFoundError, OSError: see ``train_leiq``.
     """
     if stage not in STAGES:
         raise ValueError(f"there is no stage {stage!r}; there are: {', '.join(STAGES)}")
@@ -136,7 +129,7 @@ def measure_all(network: BmqaNetwork, material: Material) -> tuple[dict[str, flo
 
 
 def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
-    """Return the card of the trained metric, with its training data and validation figures."""
+    """Return the card of the trained metric."""
     by = {"both": "", "image": ", scoring by the image alone", "text": ", scoring by the caption alone"}
     ratings, texts = material.ratings, material.texts
     return replace(

@@ -165,16 +165,16 @@ def noise_pictures() -> Iterable[Tensor]:
 def ladder_change(
     head: np.ndarray, steps: np.ndarray, above: np.ndarray, rated: np.ndarray, recipe: Recipe
 ) -> np.ndarray:
-    """Return the change d (F,) of a head that orders the ladders and changes other scores little.
+    """Return the change d (F,) of a head (F,) that orders the ladders and changes other scores little.
 
     It minimizes a convex sum: squared hinges of the ladders' steps and of dark pictures above noise, the change of the
-    scores of rated pictures, and the size of d.
+    scores of rated pictures, and the size of d. Rows are in deviations of the head's scores of rated pictures.
 
     Args:
         head: (F,).
         steps: differences of the statistics between each exposure and the next darker one, (S, F).
         above: differences of the statistics between a tenth of the exposure and uniform noise, (T, F).
-        rated: centered statistics of rated pictures, (N, F); all in deviations of the head's scores of these.
+        rated: centered statistics of rated pictures, (N, F).
         recipe: margin and weights.
     """
     penalty = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(head))

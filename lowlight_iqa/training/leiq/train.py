@@ -1,10 +1,9 @@
 """The recipe of ``leiq``: people's scores for the score, known degradations for the six attributes.
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
-heads; and, for the MOS head, the order within a group: less degraded above more degraded, clean above mixtures).
-A second part (``rated_epochs``) may take rated pictures only, since the order of degraded pictures costs some agreement
-with people. Without epochs the trunk is not trained and the heads, which are linear, are ridge regressions on it. At
-the end a convex fit of the MOS head orders exposures.
+heads; for the MOS head, the order within a group). A second part (``rated_epochs``) may take rated pictures only, since
+the order of degraded pictures costs some agreement with people. Without epochs the trunk is not trained and the heads,
+which are linear, are ridge regressions on it. At the end a convex fit of the MOS head orders exposures.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def train_leiq(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the heads to their scales on held-out pictures and write the metric to ``out/leiq``.
+    """Train, map the heads to their scales on held-out pictures; write the metric to ``out/leiq`` and return it.
 
     Args:
         data: the folder of the data set; for "csv", the file.
@@ -51,9 +50,6 @@ def train_leiq(
         clean: further clean pictures to degrade.
         resume: continue from the checkpoint.
         device: where to compute.
-
-    Returns:
-        The directory of the metric, for ``create_metric("leiq", weights=...)``.
 
     Raises:
         FileNotFoundError: the data set is not complete; nothing to resume from.
@@ -185,9 +181,8 @@ class Losses:
     ) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of rated pictures under adversarial changes too small to see.
 
-        Each picture is changed at random within the bound, and then by one signed-gradient step, six times in ten
-        toward a better score (Wong et al., "Fast is better than free", ICLR 2020). The scores of both versions should
-        agree with people and with each other.
+        Each picture is changed at random within the bound, then by one signed-gradient step, six times in ten toward a
+        better score (Wong et al., ICLR 2020). Both versions' scores should agree with people and with each other.
         """
         recipe, bound = self.recipe, self.recipe.bound / 255
         views, scores = self.drawn(rng)
@@ -262,7 +257,7 @@ def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float],
 
 
 def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
-    """Return the card of the trained metric, with its training data and validation figures."""
+    """Return the card of the trained metric."""
     return replace(
         card,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",

@@ -42,11 +42,7 @@ class Ranks:
         return cls(int(os.environ.get("RANK", "0")), world)
 
     def share(self, items: Sequence[Any]) -> list[Any]:
-        """Return this rank's shard of a batch.
-
-        Raises:
-            ValueError: the batch size is not a multiple of the number of processes.
-        """
+        """Return this rank's shard of a batch, whose size must be a multiple of the number of processes."""
         if len(items) % self.world:
             raise ValueError(f"a batch of {len(items)} cannot be shared by {self.world} processes; change either")
         return list(items[self.rank :: self.world])
@@ -87,11 +83,7 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def make_once(self, path: Path, read: Callable[[], T | None], write: Callable[[], None]) -> T:
-        """Return what ``read`` finds in a file; if it finds nothing, rank 0 writes the file before all read again.
-
-        Raises:
-            ValueError: the file has changed in between.
-        """
+        """Return what ``read`` finds in a file; if it finds nothing, rank 0 writes the file before all read again."""
         found = read()
         self.barrier()  # all ranks have read before one writes
         if found is not None:

@@ -40,11 +40,7 @@ class Frozen(nn.Module):
         return self
 
     def requires_grad_(self: F, requires_grad: bool = True) -> F:
-        """Stay frozen.
-
-        Raises:
-            ValueError: ``requires_grad`` is true.
-        """
+        """Stay frozen: true is a ValueError."""
         if requires_grad:
             raise ValueError(
                 f"{type(self).__name__} stays frozen; train with `lowlight-iqa train`, or train its .network alone"
@@ -102,11 +98,7 @@ class Frozen(nn.Module):
         return tensors
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: weights are loaded by name and checked by hash.
-
-        Raises:
-            ValueError: always.
-        """
+        """Refuse: weights are loaded by name and checked by hash."""
         raise ValueError(
             f"{type(self).__name__} keeps the weights that it was made with; use create_metric(name, weights=DIR)"
         )

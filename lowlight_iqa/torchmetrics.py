@@ -80,11 +80,7 @@ class QualityMetric(torchmetrics.Metric):
         self.count = self.count + len(scores)
 
     def compute(self) -> Tensor:
-        """Return the mean score of all pictures.
-
-        Raises:
-            ValueError: there were no pictures.
-        """
+        """Return the mean score of all pictures, of which there must be one."""
         if not int(self.count):
             raise ValueError(f"no picture was given to {self.metric.card.name}; call update(img) before compute()")
         return (self.total / self.count).float()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
+from ..extras import require
 from .options import add_device, pick_device, printable
 
 KINDS = (".html", ".png")
@@ -22,17 +22,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page.
-
-    Raises:
-        ValueError: another type of file, a package that is missing, or no such metric.
-    """
+    """Write the page or the figure."""
     kind = args.out.suffix.lower()
     if kind not in KINDS:
         raise ValueError(f"{args.out} is neither .html nor .png; give it one of these suffixes")
-    missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"explain needs {' and '.join(missing)}: pip install 'lowlight_iqa[report]'")
+    for name in ("jinja2", "matplotlib"):
+        require(name, f"explain needs {name}", "report")
 
     from ..explanation import explain, write_html, write_png
     from ..registry import create_metric

@@ -1,4 +1,4 @@
-"""Find the pictures of several folders that belong together: by the stem of their file name, less a known suffix."""
+"""Match the pictures of several folders by the stem of their file names, without a known suffix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN = tuple(mark + word for mark in "_-" for word in WORDS)
 
 @dataclass(frozen=True)
 class Matched:
-    """The pictures that all folders hold, and what has no partner."""
+    """The pictures that all folders hold, and those that some folder lacks."""
 
     names: tuple[str, ...]
     files: Mapping[str, Mapping[str, Path]]  # {folder's label: {name: file}}, names of all folders alone
@@ -26,7 +26,7 @@ class Matched:
     missing: Mapping[str, tuple[str, ...]]  # {name: labels of the folders without it}
 
     def complaint(self) -> str:
-        """Say what has no partner, in one line; "" if all have."""
+        """Say which pictures some folder lacks, in one line; "" if none."""
         if not self.missing:
             return ""
         shown = [f"{name!r} (not in {', '.join(labels)})" for name, labels in list(self.missing.items())[:5]]
@@ -42,10 +42,10 @@ def match_folders(folders: Mapping[str, Path], suffixes: Sequence[str] | None = 
 
     Args:
         folders: by label; each is searched recursively, a picture's name is its path in the folder.
-        suffixes: what is cut off the end of a name, instead of ``KNOWN`` and the folder's own name; () for nothing.
+        suffixes: suffixes to cut off the names, instead of ``KNOWN`` and the folder's own name; () for none.
 
     Raises:
-        NotADirectoryError: a folder is none.
+        NotADirectoryError: no such folder.
         ValueError: a folder without pictures, two files of one name in a folder, no name that all folders have.
     """
     named = {label: _named(folder, suffixes) for label, folder in folders.items()}
@@ -67,7 +67,7 @@ def match_folders(folders: Mapping[str, Path], suffixes: Sequence[str] | None = 
 
 
 def cut_suffix(stem: str, suffixes: Iterable[str]) -> str:
-    """Cut every known suffix off the end of a stem, whatever its case; a stem that is nothing else stays."""
+    """Cut every known suffix, in any case, off the end of a stem, but not the whole stem."""
     ordered = sorted(filter(None, suffixes), key=len, reverse=True)
     cut = True
     while cut:
@@ -80,12 +80,12 @@ def cut_suffix(stem: str, suffixes: Iterable[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """Write bytes of a file's name that are no text as escapes, so that the name can be written anywhere."""
+    """Write the bytes of a file's name that are not text as escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Order names as people do: 2 before 10."""
+    """Return a sort key that orders numbers in names by value: 2 before 10."""
     key: list[tuple[int, int, str]] = []
     digits = ""
     for character in name + "\0":
@@ -100,7 +100,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _named(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
-    """The pictures of a folder by name."""
+    """Return the pictures of a folder by name."""
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; give the folder that holds a method's pictures")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())

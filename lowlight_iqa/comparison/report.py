@@ -6,22 +6,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..extras import require
 from ..wholefile import make_folder, write_whole
 from .pictures import Box
 from .result import Comparison
 
 
 def import_extra() -> None:
-    """Import what the report is made with.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f'the report needs {error.name}: pip install "lowlight_iqa[report]"') from error
+    """Import what the report is made with."""
+    for name in ("jinja2", "matplotlib"):
+        require(name, f"the report needs {name}", "report")
 
 
 def write(comparison: Comparison, out: Path, *, crop: Box | None, show: Sequence[str] | None) -> Path:

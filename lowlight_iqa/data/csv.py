@@ -17,12 +17,7 @@ LAYOUT = "Write a CSV file with the columns image and mos (and group, for pictur
 
 @register("csv", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of the file ``root``, in its order.
-
-    Raises:
-        FileNotFoundError: the file or a picture is missing; the message names it.
-        ValueError: it lacks a column, or a score is invalid.
-    """
+    """Read the pictures that the file ``root`` lists. See ``registry.Read``."""
     one_of(split, SPLITS)
     path = need(Path(root), LAYOUT)
     if path.is_dir():

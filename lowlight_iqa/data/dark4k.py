@@ -21,10 +21,5 @@ LAYOUT = (
 
 @register("dark4k", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures that ``Dark-4K.csv`` in the folder ``root`` lists; MOS on 0..1.
-
-    Raises:
-        FileNotFoundError: the table or a picture is missing; the message names it.
-        ValueError: the table is damaged.
-    """
+    """Read the pictures that ``Dark-4K.csv`` in the folder ``root`` lists; MOS on 0..1. See ``registry.Read``."""
     return csv.read(need(Path(root) / "Dark-4K.csv", LAYOUT), split, pictures=pictures)

@@ -26,17 +26,7 @@ LAYOUT = (
 
 @register("live_challenge", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """Read the 1,162 rated pictures, or the seven of the raters' training; MOS on 0..100.
-
-    Args:
-        root: the folder ChallengeDB_release.
-        split: "test" for the 1,162, "train" for the seven.
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing; the message names it.
-        ValueError: the lists differ in length or are damaged.
-    """
+    """Read the 1,162 rated pictures, or ("train") the seven of the raters' training; MOS on 0..100. See ``Read``."""
     one_of(split, SPLITS)
     lists = [need(Path(root) / "Data" / f"All{what}_release.mat", LAYOUT) for what in ("Images", "MOS")]
     names, scores = (_variable(path) for path in lists)

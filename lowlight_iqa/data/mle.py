@@ -24,16 +24,9 @@ LAYOUT = (
 
 @register("mle", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of a split; MOS on 0..10, attributes on 1..5; ``path.stem`` is the challenge's id.
+    """Read the pictures of a split: MOS on 0..10, nan in "test"; attributes on 1..5. See ``registry.Read``.
 
-    Args:
-        root: the repository's folder.
-        split: "train" (80 scenes), or "test" (20 scenes, MOS is nan).
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing; the message names it.
-        ValueError: a list is damaged.
+    ``path.stem`` is the challenge's id.
     """
     path = need(Path(root) / f"MLE-{'training' if one_of(split, SPLITS) == 'train' else split}.json", LAYOUT)
     try:
@@ -47,11 +40,7 @@ def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> li
 
 
 def _rated(root: Path, row: object, where: str, split: str) -> Rated:
-    """Read one entry; the test split has no scores.
-
-    Raises:
-        ValueError: a value is missing or of another type; the message says which.
-    """
+    """Read one entry; the test split has no scores."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: it is a {type(row).__name__}, not an object")
     name, description = row.get("id"), row.get("description", "")

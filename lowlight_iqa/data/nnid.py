@@ -35,17 +35,7 @@ def scene_and_device(name: str) -> tuple[str, str] | None:
 
 @register("nnid", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of one size or of all; MOS on 0..1.
-
-    Args:
-        root: folder with the three lists and the three folders.
-        split: "all", "512", "1024" or "2048".
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing; the message names it.
-        ValueError: a list is damaged.
-    """
+    """Read the pictures of one size or of all; MOS on 0..1. See ``registry.Read``."""
     sizes = FOLDERS if one_of(split, SPLITS) == "all" else {split: FOLDERS[split]}
     rated: list[Rated] = []
     path = Path(root)

@@ -23,17 +23,7 @@ LAYOUT = (
 
 @register("square_lol", SPLITS, LAYOUT, relative=True)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of a split; win rates on 0..1.
-
-    Args:
-        root: folder with ``name_mos.txt`` and ``enhancement/``.
-        split: "test", "train" or "all".
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: the list or a picture is missing; the message names it.
-        ValueError: the list is damaged.
-    """
+    """Read the pictures of a split; win rates on 0..1. See ``registry.Read``."""
     path = need(Path(root) / "name_mos.txt", LAYOUT)
     rated = []
     for where, line in lines(path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..extras import require
 from ..wholefile import replacing
 
 if TYPE_CHECKING:
@@ -44,16 +45,8 @@ def plot(result: Evaluation, path: str | Path) -> None:
 
 
 def import_pyplot() -> Any:
-    """Import matplotlib.pyplot, drawing to files.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError('plots need matplotlib: pip install "lowlight_iqa[docs]"') from error
-    matplotlib.use("Agg")
+    """Import matplotlib.pyplot, drawing to files."""
+    require("matplotlib", "plots need matplotlib", "docs").use("Agg")
     from matplotlib import pyplot
 
     return pyplot

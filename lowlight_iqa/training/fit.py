@@ -187,14 +187,14 @@ def check_agreement(
         )
 
 
-def chance_of(predicted: np.ndarray, ratings: np.ndarray, draws: int = DRAWS) -> float:
+def chance_of(predicted: np.ndarray, ratings: np.ndarray) -> float:
     """Return the share of shuffled ratings that are predicted as well, the p-value of a permutation test."""
     from scipy.stats import rankdata
 
     rng = np.random.default_rng(0)
     x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (predicted, ratings))
-    as_good = sum(x @ rng.permutation(y) >= x @ y for _ in range(draws))
-    return float(1 + as_good) / (1 + draws)
+    as_good = sum(x @ rng.permutation(y) >= x @ y for _ in range(DRAWS))
+    return float(1 + as_good) / (1 + DRAWS)
 
 
 def agreement(scores: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Agreement:

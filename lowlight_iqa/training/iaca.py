@@ -5,7 +5,6 @@ It is IACA's training adapted to a compact trunk and one processor; docs/iaca.md
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..distributed import Ranks
 from ..functional.logistic import fit_logistic
 from ..metrics.iaca import Iaca, IacaNetwork
 from ..registry import get_card
-from .loop import Schedule, check_numbers, log, start_log, train
+from .loop import Schedule, check_numbers, log, start_run, train
 from .losses import norm_in_norm
 from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
 from .ratings import Ratings, read_ratings
@@ -80,10 +79,7 @@ def train_iaca(
 
     Arguments and errors are those of ``train_leiq``.
     """
-    ranks = Ranks.join(device)
-    start_log(out, ranks)
-    torch.manual_seed(recipe.seed)
-    log.info("recipe %s", json.dumps(asdict(recipe)))
+    ranks = start_run("iaca", out, recipe, device)
     album = Album()
     ratings = read_ratings(recipe.dataset, data, album, at_least=recipe.batch, batch_option="--batch")
     log.info("%d rated pictures, %d held out", len(ratings.train), len(ratings.val))

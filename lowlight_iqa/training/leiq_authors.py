@@ -6,7 +6,6 @@ related repository DroneIQA-VLE (see docs/leiq-authors.md).
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from ..images import read_image
 from ..metrics.leiq_authors import TOWERS, LeiqSiglip, SiglipNetwork, preprocess, resize_8_bit
 from ..registry import get_card
 from ..weights.files import WeightsNotFound, load_strictly
-from .loop import Schedule, check_numbers, log, start_log, train
+from .loop import Schedule, check_numbers, log, start_run, train
 from .losses import plcc_loss
 from .ratings import fingerprint
 
@@ -233,12 +232,9 @@ def train_leiq_authors(
     """
     if from_scratch and initial is not None:
         raise ValueError(f"--from-scratch starts from random weights, not from {initial}; give one of the two")
-    ranks = Ranks.join(device)
-    start_log(out, ranks)
-    log.info("%s, recipe %s", name, json.dumps(asdict(recipe)))
+    ranks = start_run(name, out, recipe, device)
     train_items, val_items = read_split(data, recipe)
 
-    torch.manual_seed(recipe.seed)  # of the heads
     tower = backbones.siglip_tower(TOWERS[name][0], "cpu") if from_scratch else load_tower(name, initial)
     tower.set_grad_checkpointing(recipe.checkpointing)  # type: ignore[operator]
     network = SiglipNetwork(name, tower).to(device)

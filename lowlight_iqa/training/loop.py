@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sys
@@ -271,6 +272,15 @@ class _FileHandler(logging.FileHandler):
         """Raise the error with the file's name."""
         error = sys.exc_info()[1]
         raise OSError(f"{self.baseFilename} cannot be written ({error}); make room and allow writing there") from error
+
+
+def start_run(name: str, out: Path, recipe: Any, device: str) -> Ranks:
+    """Join the other processes, log the recipe to ``out/train.log``, seed torch."""
+    ranks = Ranks.join(device)
+    start_log(out, ranks)
+    log.info("%s, recipe %s", name, json.dumps(asdict(recipe)))
+    torch.manual_seed(recipe.seed)
+    return ranks
 
 
 def start_log(out: Path, ranks: Ranks) -> None:

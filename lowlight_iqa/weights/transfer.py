@@ -57,16 +57,13 @@ def _copy(source: str | Path, folder: Path) -> None:
 
 
 def push(card: Card, directory: str | Path, repo: str, *, private: bool = False) -> str:
-    """Check weights as at every load and upload them to the Hub.
+    """Check weights, upload them to the Hub and return ``hf://owner/repo@<40-hex commit>``.
 
     Args:
         card: the registered card of their metric.
         directory: written by ``save_pretrained``.
         repo: owner/repo; created if it does not exist.
         private: make it private; by default the owner's settings decide.
-
-    Returns:
-        ``hf://owner/repo@<40-hex commit>``, which ``create_metric(..., weights=)`` takes.
 
     Raises:
         WeightsNotFound, ValueError: the directory does not hold good weights.

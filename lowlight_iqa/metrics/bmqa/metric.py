@@ -61,9 +61,6 @@ def checked_config(facts: Facts) -> Config:
     """Read the architecture from a weights file's config and check its bounds.
 
     Only listed trunks are accepted: timm takes other names for repositories to download or folders to read.
-
-    Raises:
-        ValueError: a value is missing, unknown or out of bounds.
     """
     from ...backbones import COMPACT
 
@@ -143,8 +140,8 @@ class Bmqa(Metric):
             mapping: parameters of ``logistic``, to the labels' scale.
             rules: the thresholds of each slot's words.
             captioner: "learned": the network captions the pictures of ``metric(img)``; "rules": each slot's word
-                follows from a measurement (``measure``) and thresholds, and the appearance from the score with the
-                other words.
+                follows from
+                a measurement (``measure``) and thresholds, and the appearance from the score with the other words.
 
         Raises:
             ValueError: there is no such captioner.

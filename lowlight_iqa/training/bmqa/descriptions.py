@@ -86,9 +86,9 @@ def thresholds(values: Sequence[float] | np.ndarray, counts: Sequence[int]) -> l
     return [float(edge) for edge in np.nextafter(edges, -np.inf)]
 
 
-def as_degraded(picture: np.ndarray, rng: np.random.Generator, kind: str = "") -> np.ndarray:
-    """Degrade a picture (H, W, 3), bytes, by a random mixture or by a step of a ramp: either, or the ``kind`` given."""
-    kind = kind or str(rng.choice(["mixture", "ramp"]))
+def as_degraded(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Degrade a picture (H, W, 3), bytes, by a random mixture or, half of the time, by a step of a ramp."""
+    kind = str(rng.choice(["mixture", "ramp"]))
     how = mixture(rng)
     if kind == "ramp":
         steps = RAMPS[str(rng.choice(["under", "over", "noise", "desaturate", "oversaturate", "enhanced", "lift"]))]

@@ -103,12 +103,12 @@ def new_network(recipe: Recipe, vocabulary: Vocabulary, initial: str | None) -> 
 
 
 @torch.no_grad()
-def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, trained: bool, count: int = 300) -> None:
-    """Center and scale the tower's features by those of about ``count`` of the pictures.
+def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, trained: bool) -> None:
+    """Center and scale the tower's features by those of about 300 of the pictures.
 
     If the trunk is not ``trained``, its batch norms are first set to the pictures' statistics.
     """
-    some = items[:: max(1, len(items) // count)]
+    some = items[:: max(1, len(items) // 300)]
     if not trained and isinstance(network.tower, TimmTower):
         side = network.tower.size
         small = [F.interpolate(album.tensor(item.path), (side, side), mode="bilinear", antialias=True) for item in some]

@@ -6,19 +6,18 @@ A stage starts from the last one before it in the same run folder, so a stage ca
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from ...card import Card
-from ...distributed import Ranks
 from ...functional.logistic import fit_logistic
 from ...metrics.bmqa.metric import PAPER, Bmqa
 from ...metrics.bmqa.network import BmqaNetwork
 from ...metrics.bmqa.vocabulary import Vocabulary
 from ...registry import get_card
-from ..loop import log, start_log
+from ..loop import log, start_run
 from ..pictures import Album, agreement
 from . import descriptions
 from .caption import caption_figures, run_caption
@@ -62,11 +61,8 @@ def train_bmqa(
     """
     if stage not in STAGES:
         raise ValueError(f"there is no stage {stage!r}; there are: {', '.join(STAGES)}")
-    ranks = Ranks.join(device)
     folder = out / stage
-    start_log(folder, ranks)
-    torch.manual_seed(recipe.seed)
-    log.info("stage %s, recipe %s", stage, json.dumps(asdict(recipe)))
+    ranks = start_run(f"stage {stage}", folder, recipe, device)
     network, material = start(data, out, recipe, stage, texts, initial)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -8,7 +8,6 @@ which are linear, are ridge regressions on it. At the end a convex fit of the MO
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from ...evaluation.correlation import srcc
 from ...functional.logistic import fit_logistic
 from ...metrics.leiq import TASKS, Leiq, LeiqNetwork
 from ...registry import get_card
-from ..loop import Schedule, log, start_log, train
+from ..loop import Schedule, log, start_run, train
 from ..losses import plcc_loss
 from ..pictures import agreement, random_view, starting_trunk, to_tensor
 from .groups import LEVELS, Material, gather_material, group_loss
@@ -56,10 +55,7 @@ def train_leiq(
         ValueError: too few pictures; a checkpoint that is damaged or of another recipe.
         OSError: a file cannot be written.
     """
-    ranks = Ranks.join(device)
-    start_log(out, ranks)
-    torch.manual_seed(recipe.seed)
-    log.info("recipe %s", json.dumps(asdict(recipe)))
+    ranks = start_run("leiq", out, recipe, device)
     network = LeiqNetwork(recipe.backbone, recipe.hidden)
     network.trunk.load_state_dict(starting_trunk(recipe.backbone, recipe.initial).state_dict())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

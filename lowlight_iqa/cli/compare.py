@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", type=Path, metavar="DIR", help="their normal-light versions: adds PSNR, SSIM and CIEDE2000"
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder for all that comes out")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder of the results")
     parser.add_argument(
         "--suffix",
         action="append",
@@ -55,7 +55,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report, print its table and where the page is."""
+    """Write the report; print its table and the path of the page."""
     from ..comparison.compare import compare
 
     result = compare(
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _methods(arguments: list[str]) -> dict[str, Path] | list[Path]:
-    """The folder of each method, by name if one is given: NAME=DIR, where no folder is called that."""
+    """Return the folders of the methods, by name if an argument is NAME=DIR and not itself a folder."""
     if all(Path(text).is_dir() or "=" not in text for text in arguments):
         return [Path(text) for text in arguments]
 
@@ -88,7 +88,7 @@ def _methods(arguments: list[str]) -> dict[str, Path] | list[Path]:
         name, _, folder = text.rpartition("=") if not Path(text).is_dir() else ("", "", text)
         name = name or Path(folder).resolve().name
         if name in methods:
-            raise ValueError(f"two methods are called {name!r}; name them apart: NAME=DIR")
+            raise ValueError(f"two methods are called {name!r}; give them different names: NAME=DIR")
         methods[name] = Path(folder)
     return methods
 
@@ -98,5 +98,5 @@ def _box(text: str) -> tuple[int, int, int, int]:
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no x,y,width,height in pixels, such as 100,50,96,96") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not x,y,width,height in pixels, such as 100,50,96,96") from None
     return x, y, width, height

@@ -51,12 +51,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help=".csv, .jsonl or .parquet, written as the scores come, instead of standard output",
+        help=".csv, .jsonl or .parquet, written record by record, instead of standard output",
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with --out: pictures that it holds, of the same path, size and time or content, are skipped",
+        help="continue --out: pictures in it, of the same path, size and time or content, are skipped",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="threads that decode and, on a CPU, score")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures of one size scored together")
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 def start(
     args: argparse.Namespace, names: Sequence[str], device: str, tally: Tally, held: Held | None
 ) -> Iterator[Record]:
-    """Start the engine: an iterator of the records of pictures that are not held."""
+    """Start the engine; return an iterator of the records of pictures that are not in ``held``."""
     if args.engine == "ray":
         from ..scoring import ray
 
@@ -110,40 +110,36 @@ def start(
 
 
 def check(args: argparse.Namespace, names: Sequence[str]) -> None:
-    """Refuse options that do not go together, before anything is loaded.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """Refuse options that exclude each other, before anything is loaded."""
     comparing = [name for name in names if get_card(name).needs_reference]
     if args.weights and len(names) > 1:
         raise ValueError(f"--weights belongs to one metric, not to {', '.join(names)}; score with one at a time")
     if comparing and args.reference is None:
         raise ValueError(f"{comparing[0]} compares with the dark input; give --reference")
     if args.reference is not None and not comparing:
-        raise ValueError(f"--reference is of no use to {', '.join(names)}; leave it out")
+        raise ValueError(f"{', '.join(names)} does not take --reference; leave it out")
     if args.engine == "ray" and args.reference is not None:
-        raise ValueError("--engine ray has no --reference; score metrics that compare with --engine threads")
+        raise ValueError("--engine ray does not take --reference; use --engine threads")
     if args.address and args.engine != "ray":
         raise ValueError("--address belongs to --engine ray; give both")
     if args.resume and args.out is None:
-        raise ValueError("--resume goes on with a file; give --out")
+        raise ValueError("--resume continues a file; give --out")
 
 
 class Tally:
-    """What has come of a run so far: a bar while it goes, one line at its end."""
+    """Counts of a run: a progress bar, and one line at the end."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.sums = {name: [0.0, 0.0] for name in names}  # running mean, sum of squared distances from it
+        self.sums = {name: [0.0, 0.0] for name in names}  # running mean and sum of squared deviations
         self.scored = self.failed = self.skipped = 0
         self.start = 0.0
 
     def skip(self) -> None:
-        """Count a picture that is held."""
+        """Count a picture that is skipped."""
         self.skipped += 1
 
     def missing(self, sources: Iterable[Source], held: Held | None) -> Iterator[Source]:
-        """Pass on what is not held."""
+        """Yield the sources that are not in ``held``."""
         for source in sources:
             if held is not None and held.holds(source):
                 self.skip()
@@ -151,7 +147,7 @@ class Tally:
                 yield source
 
     def watch(self, records: Iterable[Record], paths: Sequence[str]) -> Iterator[Record]:
-        """Pass records on, report those that failed and, on a terminal, show how fast it goes and how long it takes."""
+        """Yield the records, report those that failed and, on a terminal, show a progress bar."""
         from tqdm import tqdm
 
         self.start = time.monotonic()
@@ -177,7 +173,7 @@ class Tally:
             bar.total = max(0, count - self.skipped)
 
     def add(self, record: Record) -> None:
-        """Count scores, in Welford's way."""
+        """Add a record to the means and deviations, by Welford's method."""
         self.scored += 1
         for name, result in record.results.items():
             mean, squares = self.sums[name]
@@ -186,7 +182,7 @@ class Tally:
             self.sums[name] = [mean, squares + step * (result.score - mean)]
 
     def report(self) -> None:
-        """Tell the mean, the deviation and what failed, if there is more than one picture."""
+        """Print means, deviations and counts, if there is more than one picture."""
         if self.scored + self.failed + self.skipped < 2:
             return
         figures = [
@@ -222,7 +218,7 @@ def _write_csv(records: Iterable[Record], names: Sequence[str]) -> None:
         if record.error:
             continue
         cells = _cells(record)
-        if not columns:  # known from the first picture that could be scored
+        if not columns:  # determined by the first result
             columns = list(cells)
             print(csv_line(columns))
         print(csv_line([inert(cells.pop("path")), *cells.values()]))

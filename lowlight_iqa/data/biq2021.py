@@ -1,9 +1,7 @@
 """BIQ2021 (Ahmed and Asif, 2022): 12,000 photographs with people's scores, 512x512 JPEG.
 
-Layout: the authors' repository, nisarahmedrana/BIQ2021: ``Train (Images and MOS).csv`` and ``Test (Images and
-MOS).csv`` with the columns ``Image Name`` and ``MOS``, pictures in ``Images/``. Its ``Train.csv`` and ``Test.csv`` hold
-other ratings and are not read. The case of a file's name may differ from the list. Your own lists are read as well:
-``train.csv`` and ``test.csv`` (image, mos and, optionally, mean_luma) with ``images/``.
+The columns are ``Image Name`` and ``MOS``. The repository's ``Train.csv`` and ``Test.csv`` hold other ratings and are
+not read. The case of a file's name may differ from the list. Your own lists have image, mos and, optionally, mean_luma.
 """
 
 from __future__ import annotations

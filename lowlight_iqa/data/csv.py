@@ -1,7 +1,7 @@
 """Any rated pictures: a CSV file with the columns image, mos and, optionally, group, device, enhancer, description.
 
-``image`` is a path relative to the file's folder; as the list is your own, it may lead out of that folder. Every column
-named ``attribute.NAME`` holds people's scores of an attribute.
+``image`` is a path relative to the file's folder, and may lead out of it. Every column named ``attribute.NAME`` holds
+people's scores of an attribute.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dark-4K (BMQA, IJCV 2024): 424 photographs from SID's two cameras, Sony a7S II and Fujifilm X-T2.
 
-Layout: the authors' download needs a password and no public code reads it, so its layout is **not known**. The reader
-expects a table ``Dark-4K.csv`` in the format of the data set "csv".
+The authors' download needs a password and its layout is **not known**. The reader expects a table ``Dark-4K.csv`` in
+the format of the data set "csv".
 """
 
 from __future__ import annotations

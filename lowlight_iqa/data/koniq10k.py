@@ -1,7 +1,6 @@
 """KonIQ-10k (Hosu et al., TIP 2020): 10,073 photographs from the web.
 
-Layout: ``koniq10k_distributions_sets.csv`` of the authors' repository, subpic/koniq (image_name, MOS on 0..100, set),
-and next to it the unpacked pictures of the data set's page, ``1024x768/`` or, if that is missing, ``512x384/``.
+The list has the columns image_name, MOS on 0..100 and set; if ``1024x768/`` is missing, ``512x384/`` is read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """LIVE In the Wild Image Quality Challenge (Ghadiyaram and Bovik, TIP 2016): 1,162 photographs of mobile cameras.
 
-Layout: the authors' ChallengeDB_release: ``Data/AllImages_release.mat`` and ``Data/AllMOS_release.mat`` (1,169 names
-and scores in the same order), pictures in ``Images/``. The first seven were used to train the raters; they are in
+The lists hold 1,169 names and scores in the same order. The first seven were used to train the raters; they are in
 ``Images/trainingImages`` and not part of any evaluation.
 """
 

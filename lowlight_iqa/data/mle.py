@@ -1,8 +1,7 @@
 """MLE (QoMEX 2026 challenge): 100 low-light scenes x 10 enhancers, with MOS, six attributes and a description.
 
-Layout: the authors' repository, CQUPT-HuBo90/MLEDataset (GitHub or Hugging Face): ``MLE-training.json``,
-``MLE-test.json`` and the pictures at the paths that these name, ``MLE/training`` and ``MLE/test``. The labels of the 20
-test scenes are not public. The last letter of an id does not identify an enhancer: the names were shuffled.
+The labels of the 20 test scenes are not public. The last letter of an id does not identify an enhancer: the names were
+shuffled.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """MLIQ (BMQA, IJCV 2024): 3,600 low-light photographs with texts, 720 scenes x 5 settings, five cameras.
 
-Layout: the authors' download needs a password and no public code reads it, so its layout is **not known**. The reader
-expects ``MLIQ.csv`` in the format of the data set "csv". Scene and camera are taken from file names such as NNID's,
-which 2,240 of the pictures have, otherwise from the columns group and device.
+The authors' download needs a password and its layout is **not known**. The reader expects ``MLIQ.csv`` in the format of
+the data set "csv". Scene and camera are taken from file names such as NNID's, which 2,240 of the pictures have,
+otherwise from the columns group and device.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """NNID (Xiang et al., 2020): 2,240 night-time photographs, 448 scenes x 5 settings, three cameras.
 
-Layout: as read by public code for the authors' download (three repositories agree): pictures in ``sub512/``,
-``sub1024/`` and ``Sub2048/``; next to them ``mos512_with_names.txt``, ``mos1024_with_names.txt`` and
-``mos2048_with_names.txt``, each line a score and a file name such as ``D1_IC12_img3_1024.jpg``: camera, scene, setting,
-size. The same scene numbers denote other scenes at other sizes.
+The layout is that of three repositories which read the authors' download. Each line of a list is a score and a file
+name such as ``D1_IC12_img3_1024.jpg``: camera, scene, setting, size. The same scene numbers denote other scenes at
+other sizes.
 """
 
 from __future__ import annotations

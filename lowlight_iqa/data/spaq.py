@@ -1,8 +1,7 @@
 """SPAQ (Fang et al., CVPR 2020): 11,125 smartphone photographs with five attributes and scene categories.
 
-Layout: the authors' download (repository h4nwei/SPAQ): ``Annotations/MOS and Image attribute scores.xlsx`` (Image name,
-MOS, Brightness, Colorfulness, Contrast, Noisiness, Sharpness), ``Annotations/Scene category labels.xlsx`` (Image name,
-..., Night scene, ...) and ``TestImage/``. They are read by openpyxl, the ``spaq`` extra.
+The columns are Image name, MOS, Brightness, Colorfulness, Contrast, Noisiness, Sharpness, and in the other workbook
+Night scene. They are read by openpyxl, the ``spaq`` extra.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """SQUARE-LOL (IACA, TMM 2023): 290 low-light scenes x 10 enhancers, labels are win rates within a scene.
 
-Layout: ``name_mos.txt`` of the authors' repository, Baoliang93/IACA_For_Lowlight_IQA, and the pictures in
-``enhancement/``, as its IQA_Dataset.py reads them. Splits as there: the first 2,470 lines are for training; of the
-other 430 it skips the last, so "test" has 429 pictures. The scores of each scene average .5 and cannot be compared
-across scenes.
+Splits as in the authors' IQA_Dataset.py: the first 2,470 lines are for training; of the other 430 it skips the last.
+The scores of each scene average .5 and cannot be compared across scenes.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def score(
     """
     made = make_metrics([metrics] if isinstance(metrics, (str, Metric)) else metrics, weights, device)
     if references is not None and not any(metric.card.needs_reference for metric in made):
-        raise ValueError(f"references are of no use to {', '.join(m.card.name for m in made)}; leave them out")
+        raise ValueError(f"{', '.join(m.card.name for m in made)} does not take references; leave them out")
     work = Work(made, references, attributes)
     return run(find_sources(as_inputs(pictures)), work, workers=workers, batch=batch)
 

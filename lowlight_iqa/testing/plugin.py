@@ -1,4 +1,4 @@
-"""The pytest plug-in behind ``pytest --pyargs lowlight_iqa.testing``: its options."""
+"""The pytest plug-in of ``pytest --pyargs lowlight_iqa.testing``: its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss: its scale, its reductions, and what it forgives."""
+"""The loss: its scale, its reductions, and the overshoot that it tolerates."""
 
 from __future__ import annotations
 

@@ -44,18 +44,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def pick_device(name: str) -> str:
-    """Return the device given by --device.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """Return the device given by --device; "auto" is a GPU if there is one."""
     import torch
+
+    from ..registry import check_device
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-
-    try:
-        torch.zeros((), device=name)
-    except Exception as error:  # torch raises AssertionError, RuntimeError or NotImplementedError
-        raise ValueError(f"there is no device {name!r} ({str(error).splitlines()[0]}); try --device cpu") from error
-    return name
+    return str(check_device(name))

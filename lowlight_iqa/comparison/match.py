@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..images import SUFFIXES
 
-# What codes append to the name of the picture they were given, and what data sets call the two sides of a pair.
+# What enhancement codes append to a picture's name, and what data sets call the two sides of a pair.
 WORDS = (
     *("out", "output", "enhanced", "enhance", "result", "restored", "pred", "prediction", "fake_B", "fake"),
     *("low", "dark", "input", "high", "normal", "gt", "reference", "ref"),
@@ -21,9 +21,8 @@ class Matched:
     """The pictures that all folders hold, and those that some folder lacks."""
 
     names: tuple[str, ...]
-    files: Mapping[str, Mapping[str, Path]]  # {folder's label: {name: file}}, names of all folders alone
-    unmatched: Mapping[str, Mapping[str, Path]]  # {folder's label: {name: file}} of those that another folder lacks
-    missing: Mapping[str, tuple[str, ...]]  # {name: labels of the folders without it}
+    files: Mapping[str, Mapping[str, Path]]  # {folder's label: {name: file}}
+    missing: Mapping[str, tuple[str, ...]]  # {name: labels of the folders that lack it}
 
     def complaint(self) -> str:
         """Say which pictures some folder lacks, in one line; "" if none."""
@@ -55,13 +54,10 @@ def match_folders(folders: Mapping[str, Path], suffixes: Sequence[str] | None = 
     names = tuple(name for name in everything if name not in missing)
     if not names:
         examples = "; ".join(f"{label}: {next(iter(files.values())).name}" for label, files in named.items())
-        raise ValueError(f"no picture is in every folder ({examples}); rename them or name what to cut with --suffix")
+        raise ValueError(f"no picture is in every folder ({examples}); rename them, or give the suffix with --suffix")
     return Matched(
         names=names,
         files={label: {name: files[name] for name in names} for label, files in named.items()},
-        unmatched={
-            label: {name: file for name, file in files.items() if name in missing} for label, files in named.items()
-        },
         missing=missing,
     )
 
@@ -102,7 +98,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 def _named(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
     """Return the pictures of a folder by name."""
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder; give the folder that holds a method's pictures")
+        raise NotADirectoryError(f"{folder} is not a folder; give the folder of a method's pictures")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise ValueError(f"{folder} holds no pictures ({' '.join(sorted(SUFFIXES))})")
@@ -114,8 +110,8 @@ def _named(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
         name = printable((file.parent.relative_to(folder) / cut_suffix(file.stem, suffixes)).as_posix())
         if name in named:
             raise ValueError(
-                f"{named[name]} and {file} are both picture {name!r}; leave one of them, "
-                "or say what to cut off the names with --suffix ('' for nothing)"
+                f"{named[name]} and {file} are both picture {name!r}; remove one of them, "
+                "or give the suffix to cut off the names with --suffix ('' for none)"
             )
         named[name] = file
     return named

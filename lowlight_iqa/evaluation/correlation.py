@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..functional.logistic import Vector, checked_pair, fit_logistic, logistic
+from ..functional.logistic import Vector, checked_pair
 
 T = TypeVar("T", float, Vector)
 Indices: TypeAlias = NDArray[np.int64]
@@ -40,12 +40,6 @@ def plcc(scores: ArrayLike, labels: ArrayLike) -> float:
     s, y = s - s.mean(), y - y.mean()
     norm = float(np.sqrt((s @ s) * (y @ y)))
     return float(s @ y) / norm if norm > 0 else 0.0
-
-
-def plcc_logistic(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return Pearson's correlation after the 4-parameter logistic fitted to the same data, as papers report it."""
-    s, y = checked_pair(scores, labels)
-    return plcc(logistic(s, fit_logistic(s, y)), y)
 
 
 def interval(

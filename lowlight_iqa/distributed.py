@@ -1,8 +1,8 @@
 """Ranks: the processes started by torchrun; sharding a batch, gathering outputs, summing gradients.
 
-A batch loss such as PLCC is not a mean over pictures, so the mean of the ranks' gradients would optimize something
-else. Here each rank computes its shard of the batch, ``Ranks.gather`` gives every rank the outputs of the whole batch
-and so its loss, and the ranks' gradients are summed: any number of processes takes the same step.
+A batch loss such as PLCC is not a mean over pictures. So each rank computes its shard of the batch, ``Ranks.gather``
+gives every rank the outputs of the whole batch and so its loss, and the ranks' gradients are summed: any number of
+processes takes the same step.
 """
 
 from __future__ import annotations

@@ -21,8 +21,7 @@ class Frozen(nn.Module):
     a parent's ``.half()``, ``.bfloat16()``, ...   nothing; it computes in float32, or float64 after ``.double()``
     its own ``.double()`` and ``.float()``         it computes in float64 or float32 from then on
     ``.train()``, ``.apply(init)``                 nothing
-    a parent's ``.parameters()``, ``.modules()``   do not list its contents, so no optimizer and no
-                                                   ``.requires_grad_(True)`` reaches them
+    a parent's ``.parameters()``, ``.modules()``   do not list its contents, so no optimizer reaches them
     a parent's ``.state_dict()``                   omits it: its weights have a file and a hash of their own
     a parent's ``.load_state_dict(...)``           does not change it, even with ``strict=True``
     its own ``.requires_grad_(True)``,             refused, with the remedy

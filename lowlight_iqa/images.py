@@ -382,17 +382,11 @@ def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
 
 
 def check_output(x: Tensor, min_size: int, device: torch.device, check: Check) -> tuple[Tensor, Tensor]:
-    """Check and clamp the batch that a loss is computed on.
+    """Check and clamp the batch that a loss is computed on; see ``check_batch``.
 
-    Args:
-        x: as for ``check_batch``.
-        min_size: as for ``check_batch``.
-        device: as for ``check_batch``.
-        check: "strict": values up to ``OVERSHOOT`` outside [0, 1] are clamped if x requires a gradient, up to ``SLACK``
-            if not. "fast": all are clamped, and none is inspected.
-
-    Returns:
-        (N, 3, H, W) in [0, 1], and the mean distance of each picture's samples from [0, 1], (N,).
+    With "strict", values up to ``OVERSHOOT`` outside [0, 1] are clamped if x requires a gradient, up to ``SLACK`` if
+    not; with "fast" all are clamped, and none is inspected. Also return the mean distance (N,) of each picture from
+    [0, 1].
     """
     x = _check_tensor(x, min_size, device)
     if check == "strict" and not x.requires_grad:

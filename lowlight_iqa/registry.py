@@ -71,14 +71,14 @@ def register(*cards: Card) -> Callable[[M], M]:
 
 
 def _table() -> dict[str, tuple[type[Metric], Card]]:
-    """Return all metrics: this library's, those of installed packages, and those registered by the user."""
+    """Return this library's metrics, those of installed packages, and the user's."""
     _import_own()
     _import_plugins()
     return _entries
 
 
 def _import_own() -> None:
-    """Import every module of ``lowlight_iqa.metrics``, so that a new file there registers its metric."""
+    """Import every module of ``lowlight_iqa.metrics``, so that each registers its metric."""
     from . import metrics
 
     for module in pkgutil.iter_modules(metrics.__path__):
@@ -87,7 +87,7 @@ def _import_own() -> None:
 
 @functools.cache
 def _import_plugins() -> None:
-    """Import the ``PLUGINS`` entry points of installed packages once; warn of one that fails."""
+    """Import the ``PLUGINS`` entry points of installed packages; warn of one that fails."""
     for point in importlib.metadata.entry_points(group=PLUGINS):
         before = dict(_entries)
         try:

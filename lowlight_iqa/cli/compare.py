@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .options import add_device, pick_device
+from .options import add_device, add_intervals, add_metrics, metric_names, pick_device
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,13 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         f"file's name less its extension and a suffix such as {', '.join(KNOWN[:3])} or the folder's own name."
     )
     parser.add_argument("methods", nargs="+", metavar="[NAME=]DIR", help="the pictures of a method")
-    parser.add_argument(
-        "-m",
-        "--metric",
-        action="append",
-        metavar="NAME",
-        help="may be repeated, or NAME,NAME (default: leiq,iaca,niqe and, with --input, loe)",
-    )
+    add_metrics(parser, "leiq,iaca,niqe and, with --input, loe")
     parser.add_argument("--input", type=Path, metavar="DIR", help="the dark pictures that the methods were given")
     parser.add_argument(
         "--reference", type=Path, metavar="DIR", help="their normal-light versions: adds PSNR, SSIM and CIEDE2000"
@@ -49,8 +43,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help="pictures of figures/strips (default: the three on which methods differ most)",
     )
-    parser.add_argument("--draws", type=int, default=2000, help="resamples of each interval (default: 2000)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+    add_intervals(parser, 2000)
     add_device(parser)
 
 
@@ -60,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     result = compare(
         _methods(args.methods),
-        None if args.metric is None else ",".join(args.metric).split(","),
+        metric_names(args),
         inputs=args.input,
         references=args.reference,
         out=args.out,

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from .options import add_device, pick_device
+from .options import add_device, add_intervals, pick_device
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw MOS against score with the fitted logistic")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--submission", type=Path, metavar="FILE", help="write the MLE challenge's result.json")
-    parser.add_argument("--draws", type=int, default=1000, help="resamples of each interval (default: 1000)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+    add_intervals(parser, 1000)
     parser.add_argument(
         "--distributed", action="store_true", help="divide the pictures among the processes of torchrun"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 PROGRAM = "lowlight-iqa"
@@ -36,6 +37,23 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def add_metrics(parser: argparse.ArgumentParser, default: str) -> None:
+    """Declare --metric, for ``metric_names``."""
+    note = f"may be repeated, or NAME,NAME (default: {default})"
+    parser.add_argument("-m", "--metric", action="append", metavar="NAME", help=note)
+
+
+def metric_names(args: argparse.Namespace) -> list[str] | None:
+    """Return the metrics given by --metric, each once; None for the default."""
+    return list(dict.fromkeys(",".join(args.metric).split(","))) if args.metric else None
+
+
+def add_intervals(parser: argparse.ArgumentParser, draws: int) -> None:
+    """Declare --draws and --cache."""
+    parser.add_argument("--draws", type=int, default=draws, help=f"resamples of each interval (default: {draws})")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..registry import get_card
-from .options import add_device, pick_device, print_table, report
+from .options import add_device, add_metrics, metric_names, pick_device, print_table, report
 
 if TYPE_CHECKING:
     from ..scoring.pipeline import Record
@@ -34,13 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="picture, folder (searched recursively), glob, list (.txt, or .csv with a column path), .tar shard, "
         ".parquet with paths or bytes, or - for a list on standard input",
     )
-    parser.add_argument(
-        "-m",
-        "--metric",
-        action="append",
-        metavar="NAME",
-        help="may be repeated, or NAME,NAME (default: leiq)",
-    )
+    add_metrics(parser, "leiq")
     parser.add_argument(
         "--weights", metavar="DIR", help="or hf://owner/repo@COMMIT, instead of its own, for a single metric"
     )
@@ -69,7 +63,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score pictures with one or more metrics; each is decoded once."""
-    names = list(dict.fromkeys(",".join(args.metric or ["leiq"]).split(",")))
+    names = metric_names(args) or ["leiq"]
     check(args, names)
     device = pick_device(args.device)
 

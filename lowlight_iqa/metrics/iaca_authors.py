@@ -4,11 +4,9 @@ References:
     IACA, IEEE TMM 2023, arXiv 2302.11464; IQA_Model.py and demo of github.com/Baoliang93/IACA_For_Lowlight_IQA.
     The pooling, outputs and loss are those of LinearityIQA (Li et al., ACM MM 2020).
 
-As in the authors' code: RGB in [0, 1] without ImageNet's mean and deviation; the whole picture at its own size;
-``getw5`` belongs to ``layer3`` (features.6), ``getw6`` to ``layer4`` (features.7); the next layer's input is
-unweighted; means are used for the gates only; between the linear layers of ``dr6`` and ``dr7`` there are only batch
-norms; a branch whose illumination weight is 0 everywhere has no gradient. Changed: the root of the variance has a
-finite slope.
+As in the authors' code, RGB in [0, 1] is not normalized, the whole picture is read at its own size, the next layer's
+input is unweighted, and a branch whose illumination weight is 0 everywhere has no gradient. Changed: the root of the
+variance has a finite slope.
 """
 
 from __future__ import annotations

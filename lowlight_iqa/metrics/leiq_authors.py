@@ -2,8 +2,7 @@
 
 References:
     LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; https://github.com/sunwei925/LEIQ-Assessor, whose checkpoints have
-    these keys and shapes. The mapping to MOS is the 4-parameter logistic that its test code fits to the predictions and
-    labels published with each checkpoint.
+    these keys and shapes. MOS is mapped by the 4-parameter logistic that its test code fits.
 """
 
 from __future__ import annotations

@@ -28,11 +28,7 @@ from .ratings import Ratings, read_ratings
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training.
-
-    Raises:
-        ValueError: a number that cannot be trained with.
-    """
+    """Every number of the training."""
 
     dataset: str = "biq2021"  # any of ``ratings.DATASETS``
     trunk: str = "lite2"

@@ -34,11 +34,7 @@ from .ratings import fingerprint
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training.
-
-    Raises:
-        ValueError: a number that cannot be trained with.
-    """
+    """Every number of the training."""
 
     split: str = "scene"  # validate on other scenes; "random": on pictures of the same scenes, as the authors do
     seed: int = 0  # also of the split: the authors' splits are 0 to 9

@@ -65,19 +65,13 @@ def train(
 ) -> N:
     """Train a network in place and return the network of its averaged weights, in evaluation mode.
 
-    The batch of a step depends only on the seed and the step's number, so a resumed run takes the same steps.
+    The batch of a step depends only on the seed and the step's number, so a run resumed from ``out/checkpoint.pt``
+    takes the same steps.
 
-    Args:
-        network: the network.
-        rates: groups of parameters with their learning rates.
-        batch_loss: (network, generator of the step, ranks) -> loss of the whole batch and figures to log.
-        schedule: epochs, optimizer, learning rates, averaging, seed.
-        out: folder for ``train.log`` and ``checkpoint.pt``.
-        resume: continue from ``checkpoint.pt``.
-        validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
-        stateful: further objects to restore on resuming, each with ``state_dict`` and ``load_state_dict``.
-        stop: called with the mean of each figure over an epoch; true ends the training.
-        ranks: this process among others.
+    ``rates`` are groups of parameters with their learning rates. ``batch_loss`` is given the network, the step's
+    generator and the ranks; it returns the loss of the whole batch and figures to log. ``validate`` is called on the
+    averaged network after each epoch, on rank 0; ``stop`` on the mean figures of an epoch: true ends the training.
+    ``stateful`` objects with ``state_dict`` and ``load_state_dict`` are restored on resuming.
 
     Raises:
         FileNotFoundError: nothing to resume from.
@@ -300,11 +294,7 @@ def start_log(out: Path, ranks: Ranks) -> None:
 
 
 def check_numbers(recipe: Any, positive: Sequence[str] = ()) -> None:
-    """Check the numbers of a recipe, a dataclass: all finite and at least 0, those named in ``positive`` above 0.
-
-    Raises:
-        ValueError: one is not.
-    """
+    """Refuse numbers of a recipe that are negative or not finite, and zeros among ``positive``."""
     for name, value in vars(recipe).items():
         if isinstance(value, (bool, str, tuple)):
             continue

@@ -8,11 +8,7 @@ from torch import Tensor
 
 
 def correlation(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return Pearson's correlation of two vectors (N,), differentiable; 0 if one of them is constant.
-
-    Raises:
-        ValueError: fewer than two values, or different shapes.
-    """
+    """Return Pearson's correlation of two vectors (N,), N >= 2, differentiable; 0 if one of them is constant."""
     if prediction.shape != target.shape or prediction.ndim != 1 or len(prediction) < 2:
         raise ValueError(
             f"a correlation needs two vectors of one length, at least 2: not {tuple(prediction.shape)} "

@@ -100,14 +100,10 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
 def random_view(
     picture: np.ndarray, size: int, rng: np.random.Generator, *, wider: float = 0.0, recoded: float = 0.0
 ) -> np.ndarray:
-    """Return a random crop that may also be reduced or saved as a JPEG, too little to change its quality.
+    """Return a random crop (size, size, 3), perhaps reduced or saved as a JPEG: too little to change its quality.
 
-    Args:
-        picture: (H, W, 3) bytes.
-        size: side of the crop.
-        rng: the random generator.
-        wider: share of the crops that are larger, up to the whole picture, and reduced to ``size``.
-        recoded: share of the crops that are saved as a JPEG of quality 85 to 97 and read again.
+    A share ``wider`` of the crops is larger, up to the whole picture, and reduced to ``size``; a share ``recoded`` is
+    saved as a JPEG of quality 85 to 97 and read again.
     """
     largest = min(picture.shape[:2])
     side = int(rng.integers(size, largest + 1)) if rng.random() < wider and largest > size else size

@@ -74,14 +74,9 @@ def fingerprint(facts: Any) -> str:
 
 
 def read_ratings(dataset: str, data: Path, album: Album, *, at_least: int = 1, batch_option: str = "") -> Ratings:
-    """Read a data set; measure the mean luma of its pictures if its list does not contain it.
+    """Read a data set of ``DATASETS``; measure the mean luma of its pictures if its list does not contain it.
 
-    Args:
-        dataset: one of ``DATASETS``.
-        data: its folder; for "csv", the file.
-        album: reads the pictures.
-        at_least: number of training pictures needed, a batch.
-        batch_option: the options that lower it, for the message.
+    ``at_least`` training pictures, a batch, are needed; ``batch_option`` names the options that lower it.
 
     Raises:
         FileNotFoundError: the data set is not complete.

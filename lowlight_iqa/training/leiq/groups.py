@@ -166,14 +166,10 @@ def write_groups(path: Path, groups: Sequence[Group], origin: str) -> None:
 def group_loss(
     groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor, spread: Tensor, order: float = 1.0
 ) -> Tensor:
-    """Return the sum of the attributes' PLCC losses and the MOS head's order loss over G groups.
+    """Return the sum of the attributes' PLCC losses and, times ``order``, the MOS head's order loss over G groups.
 
-    Args:
-        groups: the groups.
-        raw: outputs of the heads in the groups' order, (G * LEVELS,) each.
-        targets: (G * LEVELS, 6).
-        spread: deviation of the MOS outputs on rated pictures, the unit of the margin.
-        order: weight of the order loss.
+    ``raw`` holds the heads' outputs in the groups' order, (G * LEVELS,) each; ``targets`` are (G * LEVELS, 6).
+    ``spread``, the unit of the margin, is the deviation of the MOS outputs on rated pictures.
     """
     loss = torch.stack([plcc_loss(raw[name], targets[:, index]) for index, name in enumerate(ATTRIBUTES)]).sum()
     scores = rearrange(raw["mos"], "(group level) -> group level", level=LEVELS) / spread

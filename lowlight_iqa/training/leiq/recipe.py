@@ -9,11 +9,7 @@ from ..loop import check_numbers
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training; the defaults are those of the first run that docs/leiq.md lists.
-
-    Raises:
-        ValueError: a number that cannot be trained with.
-    """
+    """Every number of the training; the defaults are those of the first run that docs/leiq.md lists."""
 
     dataset: str = "biq2021"  # any of ``ratings.DATASETS``
     backbone: str = "lite2"

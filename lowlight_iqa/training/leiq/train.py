@@ -1,9 +1,9 @@
 """The recipe of ``leiq``: people's scores for the score, known degradations for the six attributes.
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
-heads; for the MOS head, the order within a group). A second part (``rated_epochs``) may take rated pictures only, since
-the order of degraded pictures costs some agreement with people. Without epochs the trunk is not trained and the heads,
-which are linear, are ridge regressions on it. At the end a convex fit of the MOS head orders exposures.
+heads; for the MOS head, the order within a group). A second part (``rated_epochs``) may take rated pictures only.
+Without epochs the trunk is not trained and the heads are ridge regressions on it. At the end a convex fit of the MOS
+head orders exposures. See docs/leiq.md.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from .. import __version__
 from ..attributes import ATTRIBUTES
 from .figures import POINTS, color, panel_height, panels, svg
 from .pictures import THUMB, Strip
-from .result import Comparison, Measure
+from .result import Comparison
 from .significance import FEWEST, LEVEL, Matrix
 from .tables import KINDS, caption, decimals, number, ordered_measures, table_cell, tested, top, unranked_mean
 
@@ -93,8 +93,8 @@ def _overview(comparison: Comparison) -> dict[str, Any]:
         "title": f"Comparison of {methods} method{'s' * (methods != 1)} on {count} picture{'s' * (count != 1)}",
         "methods": comparison.methods,
         "labels": comparison.labels,
-        "beside": list(comparison.beside),
-        "measures": [_measure_facts(measure) for measure in measures],
+        "beside": comparison.beside,
+        "measures": measures,
         "kinds": [(KINDS[kind], len(list(run))) for kind, run in groupby(measure.needs for measure in measures)],
         "notes": comparison.notes(),
         "table": rows,
@@ -107,19 +107,8 @@ def _overview(comparison: Comparison) -> dict[str, Any]:
         "caption": caption(comparison),
         "intervals": count >= FEWEST,
         "distribution_caption": f"{'Each dot is a picture, ' * (count <= POINTS)}{spread}, the stroke the median.",
-        "unmatched": [{"name": name, "missing": labels} for name, labels in comparison.matched.missing.items()],
-        "failed": list(comparison.failed.values()),
-    }
-
-
-def _measure_facts(measure: Measure) -> dict[str, str]:
-    return {
-        "name": measure.name,
-        "arrow": measure.arrow,
-        "needs": {"no reference": "no reference", "dark input": "needs the dark input"}.get(
-            measure.needs, "full reference: needs the normal-light picture"
-        ),
-        "summary": measure.summary,
+        "unmatched": comparison.matched.missing,
+        "failed": comparison.failed,
     }
 
 
@@ -158,14 +147,7 @@ def _pairs(comparison: Comparison) -> dict[str, Any]:
             if len(members) > 1
         ]
         said = f"Cannot be told apart: {'; '.join(alike)}." if alike else "All methods differ."
-        tables.append(
-            {
-                "name": name,
-                "arrow": comparison.measures[name].arrow,
-                "rows": rows,
-                "groups": said,
-            }
-        )
+        tables.append({"name": name, "arrow": comparison.measures[name].arrow, "rows": rows, "groups": said})
     return {"pairs": tables, "pair_count": count * (count - 1) // 2, "level": LEVEL}
 
 

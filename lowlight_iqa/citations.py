@@ -15,11 +15,7 @@ def papers() -> dict[str, str]:
 
 
 def bibtex(name: str) -> str:
-    """Return the BibTeX entry of the paper behind a metric.
-
-    Raises:
-        ValueError: no such metric, or one whose paper is not listed; the message names the card's source.
-    """
+    """Return the BibTeX entry of the paper behind a metric; ValueError names the card's source if none is listed."""
     card = get_card(name)
     if card.bibtex:
         return card.bibtex

@@ -39,21 +39,13 @@ def replacing(path: Path, beside: Path | None = None, remedy: str = REMEDY) -> I
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, with its line ends as they are.
-
-    Raises:
-        OSError: see ``replacing``.
-    """
+    """Write a text file whole or not at all, with its line ends as they are; see ``replacing``."""
     with replacing(path) as new:
         new.write_text(text, encoding="utf-8", newline="")
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and those above it, if they are not there.
-
-    Raises:
-        OSError: it cannot be made; the message names it and the remedy.
-    """
+    """Make a folder and its parents, if they do not exist; the OSError is that of ``replacing``."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -45,11 +45,7 @@ class Dataset:
 
 
 def need(path: Path, layout: str) -> Path:
-    """Return the path, if it exists.
-
-    Raises:
-        FileNotFoundError: it does not; the message holds ``layout``, what to download and where to put it.
-    """
+    """Return the path if it exists; the error holds ``layout``, what to download and where to put it."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist. {layout}")
     return path
@@ -78,11 +74,7 @@ def complete(rated: Sequence[Rated], source: Path, layout: str) -> list[Rated]:
 
 
 def number(text: object, where: object) -> float:
-    """Return a finite score.
-
-    Raises:
-        ValueError: it is not one; the message says ``where`` it is.
-    """
+    """Return a finite score, or refuse it with ``where`` it is."""
     try:
         value = float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def plot(result: Evaluation, path: str | Path) -> None:
-    """Draw MOS against score with the fitted logistic, as an image file.
-
-    Raises:
-        ValueError: there are no labels to draw, or matplotlib is not installed.
-    """
+    """Draw MOS against score with the fitted logistic, as an image file; needs labels and matplotlib."""
     if not result.figures:
         raise ValueError("the labels are not public; there is nothing to draw the scores against")
 

@@ -148,12 +148,13 @@ def _guided(x: Tensor, radius: int, eps: float) -> Tensor:
     return box(share) * x + box(mean * (1 - share))
 
 
-def _jpeg(srgb: Tensor, quality: int) -> Tensor:
+def recoded(picture: np.ndarray, quality: int) -> np.ndarray:
+    """Save a picture (H, W, 3), bytes, as a JPEG and read it again."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(to_uint8(srgb)).save(buffer, "JPEG", quality=quality)
-    return rearrange(torch.from_numpy(np.array(Image.open(buffer))), "h w c -> c h w").float() / 255
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return np.array(Image.open(buffer))
 
 
 def is_typical(picture: Tensor) -> bool:
@@ -202,7 +203,7 @@ def render(clean: Tensor, how: Degradation, normal: Tensor | None = None) -> Ten
         gains = 2 ** torch.tensor([red, -(red + blue) / 2, blue]).view(3, 1, 1)
         x = to_srgb((to_linear(x) * gains).clamp(0, 1))
     if how.jpeg > 0:
-        x = _jpeg(x, how.jpeg)
+        x = rearrange(torch.from_numpy(recoded(to_uint8(x), how.jpeg)), "h w c -> c h w").float() / 255
     return (x * 255).round() / 255
 
 

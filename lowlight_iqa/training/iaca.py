@@ -6,7 +6,7 @@ It is IACA's training adapted to a compact trunk and one processor; docs/iaca.md
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -141,13 +141,11 @@ def outputs_of(network: IacaNetwork, rated: Sequence[Rated], album: Album) -> np
 def make_card(card: Card, recipe: Recipe, ratings: Ratings, figures: dict[str, float]) -> Card:
     """Return the card of the trained metric."""
     without = [name for name in ("illumination", "gating") if not getattr(recipe, name)]
-    return replace(
+    return ratings.card(
         card,
+        figures,
         summary="IACA's method on a compact trunk, trained by `lowlight-iqa train iaca`"
         f"{''.join(f', without {name}' for name in without)}; not the authors' checkpoint.",
         trained_on=f"{len(ratings.train)} pictures of {ratings.source} (MOS); trunk "
         f"EfficientNet-{recipe.trunk.capitalize()} from {'a trained metric' if recipe.initial else 'ImageNet'}",
-        looks=0,
-        reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
-        **ratings.card_facts(),
     )

@@ -82,11 +82,7 @@ def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], li
 
 
 def labels_of(rated: Sequence[Rated], task: str) -> list[float]:
-    """Return the labels of a task.
-
-    Raises:
-        ValueError: a picture has none.
-    """
+    """Return the labels of a task, or refuse a picture that has none."""
     without = [item.path.name for item in rated if task != "mos" and task not in item.attributes]
     if without:
         raise ValueError(f"{without[0]} has no label of {task}, which this metric learns; complete the list")
@@ -251,11 +247,7 @@ def train_leiq_authors(
 
 
 def read_split(data: Path, recipe: Recipe) -> tuple[list[Rated], list[Rated]]:
-    """Read MLE; return the training and validation pictures.
-
-    Raises:
-        ValueError: too few of them.
-    """
+    """Read MLE; return the training and validation pictures."""
     train_items, val_items = divide(mle.read(data), recipe.split, recipe.seed)
     log.info("%d training and %d validation pictures, split: %s", len(train_items), len(val_items), recipe.split)
     log.info("the best epoch is chosen and mapped on the validation pictures: its figures on them are optimistic")

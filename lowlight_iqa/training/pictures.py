@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..evaluation.correlation import plcc, srcc
 from ..functional.resize import SHORT_SIDE, reduce
 from ..images import read_image
 from ..registry import create_metric
-from .degradations import to_uint8
+from . import degradations
 
 
 def starting_trunk(name: str, initial: str) -> CompactTrunk:
@@ -73,7 +72,7 @@ class Album:
         if path in self._cached:
             return self._cached[path]
 
-        picture = to_uint8(reduce(read_image(path)[None], self._side)[0])
+        picture = degradations.to_uint8(reduce(read_image(path)[None], self._side)[0])
         if picture.nbytes <= self._room:
             self._cached[path] = picture
             self._room -= picture.nbytes
@@ -111,9 +110,7 @@ def random_view(
     if side > size:
         crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR))  # antialiased
     if rng.random() < recoded:
-        buffer = io.BytesIO()
-        Image.fromarray(crop).save(buffer, "JPEG", quality=int(rng.integers(85, 98)))
-        crop = np.asarray(Image.open(buffer))
+        crop = degradations.recoded(crop, int(rng.integers(85, 98)))
     return crop
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..card import Card
 from ..data import Rated, load
 from ..data.biq2021 import held_out
 from .pictures import Album
@@ -54,14 +55,23 @@ class Ratings:
         share = np.interp(score, BIQ2021_DECILES, np.linspace(0, 1, len(BIQ2021_DECILES)))
         return float(np.quantile(self.scores, share))
 
-    def card_facts(self) -> dict[str, Any]:
-        """Return the fields of a card about the data: license and data sets."""
-        if self.dataset == "csv":
-            return {"license": f"that of your own data, {self.source}; trunk Apache-2.0", "datasets": ()}
-        return {
-            "license": f"research use; training data under their own terms ({self.source}); trunk Apache-2.0",
-            "datasets": (NAMES.get(self.dataset, self.dataset),),
-        }
+    def card(self, card: Card, figures: Mapping[str, float], **facts: Any) -> Card:
+        """Return the card of a metric trained on these data: their license, the validation figures, further facts."""
+        own = self.dataset == "csv"
+        terms = f"that of your own data, {self.source}"
+        if not own:
+            terms = f"research use; training data under their own terms ({self.source})"
+        return replace(
+            card,
+            license=f"{terms}; trunk Apache-2.0",
+            datasets=() if own else (NAMES.get(self.dataset, self.dataset),),
+            looks=0,
+            reached={
+                f"{name}, held-out {'scenes' if 'MLE' in name else 'pictures'}": f"{value:.3f}"
+                for name, value in figures.items()
+            },
+            **facts,
+        )
 
     def fingerprint(self) -> str:
         """Return a hash of names and scores, to check that a run is resumed on the same data."""

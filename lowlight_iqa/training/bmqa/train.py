@@ -6,7 +6,6 @@ A stage starts from the last one before it in the same run folder, so a stage ca
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -128,15 +127,10 @@ def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str,
     """Return the card of the trained metric."""
     by = {"both": "", "image": ", scoring by the image alone", "text": ", scoring by the caption alone"}
     ratings, texts = material.ratings, material.texts
-    return replace(
+    return ratings.card(
         card,
+        figures,
         summary=f"BMQA's method, trained by `lowlight-iqa train bmqa`{by[recipe.modalities]}; not the authors'.",
         trained_on=f"{len(ratings.train)} pictures of {ratings.source} (MOS), descriptions of them"
         + (f", {len(texts)} descriptions of MLE" if texts else ""),
-        looks=0,
-        reached={
-            f"{name}, held-out {'scenes' if 'MLE' in name else 'pictures'}": f"{value:.3f}"
-            for name, value in figures.items()
-        },
-        **ratings.card_facts(),
     )

@@ -254,13 +254,11 @@ def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float],
 
 def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
     """Return the card of the trained metric."""
-    return replace(
+    return material.ratings.card(
         card,
+        figures,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",
         trained_on=f"{len(material.ratings.train)} pictures of {material.ratings.source} (MOS) and {recipe.degraded} "
         f"groups of degraded pictures (attributes); trunk EfficientNet-{recipe.backbone.capitalize()} from ImageNet",
         base_model=f"timm/tf_efficientnet_{recipe.backbone}.in1k",
-        looks=0,
-        reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
-        **material.ratings.card_facts(),
     )

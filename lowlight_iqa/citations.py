@@ -1,7 +1,5 @@
 """The paper behind each metric, as BibTeX, from citations.bib."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .registry import get_card

@@ -1,7 +1,5 @@
 """Optional packages: import one, or say which extra installs it."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Frozen: a module that only its owner can change, whatever is done to the modules around it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 

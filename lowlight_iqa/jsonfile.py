@@ -1,7 +1,5 @@
 """Untrusted JSON: of bounded size, without NaN, and with one kind of error."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, NoReturn

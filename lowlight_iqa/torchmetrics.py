@@ -6,8 +6,6 @@
 >>> quality.compute()  # doctest: +SKIP
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

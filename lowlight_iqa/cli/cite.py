@@ -1,7 +1,5 @@
 """``lowlight-iqa cite``: the BibTeX of the papers behind metrics."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..citations import bibtex

@@ -1,7 +1,5 @@
 """``lowlight-iqa compare``: compare enhancement methods on the same pictures."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``lowlight-iqa convert``: convert the authors' checkpoints to weights."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``lowlight-iqa evaluate``: measure a metric's agreement with people on a data set."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

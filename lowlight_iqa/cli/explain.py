@@ -1,7 +1,5 @@
 """``lowlight-iqa explain``: write one picture's maps, score, attributes and sentence on one page."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

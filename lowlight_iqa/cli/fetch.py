@@ -1,7 +1,5 @@
 """``lowlight-iqa fetch``: download weights and check their hashes."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

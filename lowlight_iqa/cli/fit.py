@@ -1,7 +1,5 @@
 """``lowlight-iqa fit``: fit a bundled metric's score to your own ratings."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

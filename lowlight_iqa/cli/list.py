@@ -1,7 +1,5 @@
 """``lowlight-iqa list``: print name, direction, range and summary of each metric."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..registry import get_card, list_metrics

@@ -4,8 +4,6 @@ Each command is a module of this package with ``add(parser)``, which declares it
 ``run(args)``, which runs it and returns the exit status. Only the module of the given command is imported.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

@@ -1,7 +1,5 @@
 """Shared by the commands: the parser, error messages, tables, the choice of a device."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """``lowlight-iqa push``: upload weights to the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``lowlight-iqa train``: one subcommand for each recipe, one option for each of its numbers."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Callable

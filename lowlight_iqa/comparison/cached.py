@@ -1,7 +1,5 @@
 """Scores and full-reference figures from the cache of scores, computed if they are not in it."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence

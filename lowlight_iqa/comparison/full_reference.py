@@ -4,8 +4,6 @@ Wang et al., "Image quality assessment: from error visibility to structural simi
 Dalal, "The CIEDE2000 color-difference formula", Color Research and Application 2005.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

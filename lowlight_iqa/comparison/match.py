@@ -1,7 +1,5 @@
 """Match the pictures of several folders by the stem of their file names, without a known suffix."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Render the report page: collect what the template shows. The page loads nothing from the network."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Sequence

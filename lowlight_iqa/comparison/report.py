@@ -1,7 +1,5 @@
 """Write everything a comparison gives: tables, scores, summary, figures and the page."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

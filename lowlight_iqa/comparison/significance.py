@@ -5,8 +5,6 @@ rejective multiple test procedure", Scand. J. Statistics 1979; H.-P. Piepho, "An
 representation of all-pairwise comparisons", J. Computational and Graphical Statistics 2004.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Write a comparison as files for a paper: a LaTeX and a Markdown table, every score as CSV, all figures as JSON."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

@@ -4,8 +4,6 @@ The columns are ``Image Name`` and ``MOS``. The repository's ``Train.csv`` and `
 not read. The case of a file's name may differ from the list. Your own lists have image, mos and, optionally, mean_luma.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

@@ -4,8 +4,6 @@
 people's scores of an attribute.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .rated import Rated, complete, need, one_of, table

@@ -4,8 +4,6 @@ The authors' download needs a password and its layout is **not known**. The read
 the format of the data set "csv".
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from . import csv

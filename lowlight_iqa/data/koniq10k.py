@@ -3,8 +3,6 @@
 The list has the columns image_name, MOS on 0..100 and set; if ``1024x768/`` is missing, ``512x384/`` is read.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .rated import Rated, complete, inside, need, one_of, table

@@ -4,8 +4,6 @@ The lists hold 1,169 names and scores in the same order. The first seven were us
 ``Images/trainingImages`` and not part of any evaluation.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

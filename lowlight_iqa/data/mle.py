@@ -4,8 +4,6 @@ The labels of the 20 test scenes are not public. The last letter of an id does n
 shuffled.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -5,8 +5,6 @@ the data set "csv". Scene and camera are taken from file names such as NNID's, w
 otherwise from the columns group and device.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

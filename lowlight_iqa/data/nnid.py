@@ -5,8 +5,6 @@ name such as ``D1_IC12_img3_1024.jpg``: camera, scene, setting, size. The same s
 other sizes.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

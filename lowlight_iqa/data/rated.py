@@ -1,7 +1,5 @@
 """Shared by the readers: the records they return and the checks of lists and names."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re

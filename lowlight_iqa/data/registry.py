@@ -1,7 +1,5 @@
 """The registry of data sets: ``register`` enters a reader, ``load`` reads a data set by its name."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ The columns are Image name, MOS, Brightness, Colorfulness, Contrast, Noisiness, 
 Night scene. They are read by openpyxl, the ``spaq`` extra.
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from zipfile import ZipFile

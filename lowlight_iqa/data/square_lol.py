@@ -4,8 +4,6 @@ Splits as in the authors' IQA_Dataset.py: the first 2,470 lines are for training
 The scores of each scene average .5 and cannot be compared across scenes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .rated import Rated, complete, inside, lines, need, number, one_of

@@ -3,8 +3,6 @@
 Every figure is signed and taken over all pictures; a NaN score is an error, never dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias, TypeVar
 

@@ -1,7 +1,5 @@
 """Random splits, and baselines that use no picture, to judge figures on a data set. See docs/protocols.md."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Literal
 

@@ -5,8 +5,6 @@ weights, code, options, kind of device, versions of the libraries. The cache is 
 share and which keeps the scores of an interrupted run; a checksum finds damaged entries, which are scored again.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.metadata

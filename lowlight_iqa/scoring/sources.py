@@ -1,7 +1,5 @@
 """Find pictures in folders, globs, lists, CSV, tar shards and Parquet, always in the same order."""
 
-from __future__ import annotations
-
 import csv
 import glob
 import hashlib

@@ -1,7 +1,5 @@
 """Select the metrics to test."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -3,8 +3,6 @@
 A card's ``zero_gradient`` names those that vary but on which the metric's gradient vanishes.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

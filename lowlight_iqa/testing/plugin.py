@@ -1,7 +1,5 @@
 """The pytest plug-in of ``pytest --pyargs lowlight_iqa.testing``: its options."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

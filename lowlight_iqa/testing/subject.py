@@ -1,7 +1,5 @@
 """The subject of the tests: one metric, and pictures that fit it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Nothing done to a parent module changes a metric, and a copy is the same metric."""
 
-from __future__ import annotations
-
 import copy
 import io
 import pickle

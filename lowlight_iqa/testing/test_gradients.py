@@ -1,7 +1,5 @@
 """Gradients: finite, not zero, equal to central differences, leading to a better score."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

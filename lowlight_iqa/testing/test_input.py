@@ -1,7 +1,5 @@
 """Every form of input that is scored, and bad input that is refused with advice."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The loss: its scale, its reductions, and the overshoot that it tolerates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

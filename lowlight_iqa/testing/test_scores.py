@@ -1,7 +1,5 @@
 """Scores: finite, in range, independent of batch, list, strides and dtype; and true to the claims of the card."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

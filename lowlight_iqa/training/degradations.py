@@ -6,8 +6,6 @@ result departs from the clean picture in that respect. docs/attributes.md gives 
 Pictures are (3, H, W) sRGB in [0, 1], float32.
 """
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass, replace
 

@@ -8,8 +8,6 @@ so few or noisy ratings set only scale and offset, and many change the layer. Ag
 cross-validation, whole scenes at a time; ratings that are predicted no better than shuffled ones are refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 It is IACA's training adapted to a compact trunk and one processor; docs/iaca.md lists the differences.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ The authors have not released their training code: loss and preprocessing are th
 related repository DroneIQA-VLE (see docs/leiq-authors.md).
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """The training loop of all recipes: a schedule, averaged weights, checkpoints to resume from, torchrun."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

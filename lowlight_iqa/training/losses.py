@@ -1,7 +1,5 @@
 """Losses over a batch of scores, for training metrics."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

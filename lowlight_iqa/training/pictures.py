@@ -1,7 +1,5 @@
 """Shared by the recipes: the initial trunk, pictures in memory, crops, and agreement with people's scores."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

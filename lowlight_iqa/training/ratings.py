@@ -1,7 +1,5 @@
 """Rated pictures for training, from any data set with scores: training and validation part, scores on 0..1."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping, Sequence

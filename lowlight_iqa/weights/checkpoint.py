@@ -1,7 +1,5 @@
 """Convert the authors' checkpoints to safetensors; only this module reads pickles, and it runs no code in them."""
 
-from __future__ import annotations
-
 import inspect
 import io
 import pickletools

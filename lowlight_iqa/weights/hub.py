@@ -4,8 +4,6 @@ The client's own timeouts apply to each read and write; a limit on the whole dow
 that sends a byte a second.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

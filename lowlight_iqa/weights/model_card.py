@@ -1,7 +1,5 @@
 """The README of saved weights: a model card with the metadata of the Hub's specification."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Resolve ``weights=``: a bundled file, the installed weights of a name, a directory, a pinned Hub repository."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

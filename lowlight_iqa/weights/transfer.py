@@ -1,7 +1,5 @@
 """Fetch weights to a directory and push a directory to the Hub; both check the weights."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from contextlib import suppress

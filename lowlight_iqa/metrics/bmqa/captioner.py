@@ -1,7 +1,5 @@
 """The captioner: show, attend and tell (Xu et al., ICML 2015, arXiv 1502.03044), with beam search."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange

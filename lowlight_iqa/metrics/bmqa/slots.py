@@ -1,7 +1,5 @@
 """The five slots of a description: their words, and the measurements that choose among them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The contrastive stages, pretrain and align: a picture and its description are mapped to similar vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

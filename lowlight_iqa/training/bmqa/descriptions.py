@@ -5,8 +5,6 @@ into words by thresholds at which the words are as frequent, on random enhanced 
 descriptions; natural or unnatural follows from the score. Objects are not described.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence

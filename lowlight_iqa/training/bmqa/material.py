@@ -1,7 +1,5 @@
 """Training and validation data of ``bmqa``: rated pictures, their slots, features of a frozen trunk."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

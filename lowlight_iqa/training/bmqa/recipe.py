@@ -1,7 +1,5 @@
 """Every number of the training of ``bmqa``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..loop import check_numbers

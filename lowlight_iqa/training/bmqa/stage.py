@@ -1,7 +1,5 @@
 """Shared by the stages: the initial network, its files, the trained parameters, and the call of the training loop."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -3,8 +3,6 @@
 A stage starts from the last one before it in the same run folder, so a stage can be omitted, as in the ablation.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

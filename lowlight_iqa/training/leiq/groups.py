@@ -1,7 +1,5 @@
 """Training and validation data of ``leiq``: rated pictures, and groups of degraded versions of the clean ones."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

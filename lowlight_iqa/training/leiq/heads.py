@@ -3,8 +3,6 @@
 A head is linear in the trunk's pooled statistics, so both are convex problems.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

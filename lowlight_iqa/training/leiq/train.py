@@ -6,8 +6,6 @@ Without epochs the trunk is not trained and the heads are ridge regressions on i
 head orders exposures. See docs/leiq.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path

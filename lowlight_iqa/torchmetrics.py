@@ -26,13 +26,10 @@ except ImportError as error:
 
 
 class QualityMetric(torchmetrics.Metric):
-    """Mean score of a metric over all pictures given to ``update``, on all processes together.
+    """Mean score of a metric, given by name or made, over all pictures given to ``update``, on all processes together.
 
-    Args:
-        metric: name of a metric, or one made by ``create_metric``.
-        options: further arguments of ``create_metric``, such as ``weights``, and of ``torchmetrics.Metric``.
-
-    Every picture has the same weight, however they were batched. The state dict does not contain the metric's weights.
+    Further ``options`` are those of ``create_metric``, such as ``weights``, and of ``torchmetrics.Metric``. Every
+    picture has the same weight, however they were batched. The state dict does not contain the metric's weights.
     """
 
     is_differentiable = True

@@ -84,15 +84,9 @@ def add_recipe(
     train: Callable[..., Path],
     further: Callable[[argparse.Namespace], dict[str, Any]] = lambda args: {},
 ) -> argparse.ArgumentParser:
-    """Declare a subcommand that calls ``train``.
+    """Declare a subcommand that trains the metric ``name`` on ``data``, with an option for each field of ``recipe``.
 
-    Args:
-        subparsers: where to add it.
-        name: of the metric.
-        data: what it is trained on, for the help.
-        recipe: a dataclass; each of its fields becomes an option.
-        train: called with data, out, recipe, resume and device.
-        further: returns the further arguments of ``train``.
+    ``train`` is called with data, out, recipe, resume and device, and what ``further`` returns.
     """
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,

@@ -35,11 +35,9 @@ class Matched:
 
 
 def match_folders(folders: Mapping[str, Path], suffixes: Sequence[str] | None = None) -> Matched:
-    """Match the pictures of folders.
+    """Match the pictures of folders, searched recursively; a picture's name is its path in the folder.
 
-    Args:
-        folders: by label; each is searched recursively, a picture's name is its path in the folder.
-        suffixes: suffixes to cut off the names, instead of ``KNOWN`` and the folder's own name; () for none.
+    ``suffixes`` are cut off the names, instead of ``KNOWN`` and the folder's own name; () for none.
 
     Raises:
         NotADirectoryError: no such folder.

@@ -33,7 +33,7 @@ def group_mean(train: Sequence[Rated], test: Sequence[Rated], key: Callable[[Rat
     """Predict for each test picture the mean MOS (N,) of the training pictures with the same key, or of all of them.
 
     With ``key=lambda item: item.group`` this is the scene's mean, which image-level splits reveal; with
-    ``item.enhancer`` the method's mean, which a model reaches that only recognizes the enhancer. No picture is read.
+    ``item.enhancer`` the method's mean, which a model reaches that only recognizes the enhancer.
     """
     labels = np.array([item.mos for item in train])
     means = {name: labels[members].mean() for name, members in members_of([key(item) for item in train]).items()}

@@ -4,7 +4,7 @@ References:
     IACA, IEEE TMM 2023, arXiv 2302.11464, code github.com/Baoliang93/IACA_For_Lowlight_IQA: two stages of the trunk are
     weighted by a map computed from the picture's brightest channel; each channel's mean, through a small network, gates
     its deviation; three outputs are trained by the norm-in-norm loss of LinearityIQA (Li et al., ACM MM 2020).
-    Here the trunk is EfficientNet-Lite instead of ResNeXt-101, and layer norm takes the place of batch norm.
+    Here the trunk is EfficientNet-Lite instead of ResNeXt-101, with layer norm instead of batch norm.
 """
 
 from __future__ import annotations
@@ -93,14 +93,10 @@ class Tap(nn.Module):
 
 
 class IacaNetwork(nn.Module):
-    """Trunk, taps and the output of all taps; ``illumination`` and ``gating`` are off for ablations.
+    """Trunk ("lite0", "lite1" or "lite2"), taps and the output of all taps.
 
-    Args:
-        trunk: "lite0", "lite1" or "lite2".
-        taps: the trunk's stages that are pooled; 4 and 6 are the last ones at strides 16 and 32, as IACA's layer3
-            and layer4 are.
-        illumination: weight positions by illumination.
-        gating: gate deviations by means.
+    ``taps`` are the trunk's stages that are pooled; 4 and 6 are the last ones at strides 16 and 32, as IACA's layer3
+    and layer4 are. ``illumination`` and ``gating`` are off for ablations.
     """
 
     def __init__(

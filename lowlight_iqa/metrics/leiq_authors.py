@@ -341,12 +341,7 @@ class LeiqSiglip(LeiqAuthors):
     def from_tensors(
         cls, card: Card, tensors: Mapping[str, Tensor], mat: Mapping[str, Any] | None = None
     ) -> LeiqSiglip:
-        """Build it from a checkpoint of the authors.
-
-        Args:
-            card: the registered card.
-            tensors: the state dict; float32 tensors are used without a copy.
-            mat: predictions and labels, from the .mat file next to the checkpoint.
+        """Build it from a checkpoint's state dict and the .mat file of predictions and labels next to it.
 
         Raises:
             ValueError: keys or shapes that do not fit, or no predictions and labels of MOS.

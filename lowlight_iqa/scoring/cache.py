@@ -1,8 +1,8 @@
 """The cache of scores: a picture that a metric has scored is not scored again.
 
-The key of an entry is the hash of the picture's file (and of its dark input) and the ``fingerprint`` of the metric:
-weights, code, options, kind of device, versions of the libraries. The cache is one SQLite file, which processes can
-share and which keeps the scores of an interrupted run; a checksum finds damaged entries, which are scored again.
+The key of an entry is the hash of the picture's file (and of its dark input) and the ``fingerprint`` of the metric. The
+cache is one SQLite file, which processes can share and which keeps the scores of an interrupted run; a checksum finds
+damaged entries, which are scored again.
 """
 
 import ast

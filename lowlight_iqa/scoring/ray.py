@@ -36,14 +36,10 @@ def score(
     resume: bool = False,
     **options: Any,
 ) -> Path:
-    """Score pictures on a Ray cluster, write the scores and return ``out``.
+    """Score pictures on a Ray cluster and write the scores to ``out``, as they arrive, on the driver's disk.
 
-    Args:
-        pictures: as for ``records``.
-        metrics: names.
-        out: .parquet, .csv or .jsonl, on the driver's disk, written as the scores arrive.
-        resume: continue ``out``; pictures in it are skipped.
-        options: of ``records``.
+    ``out`` ends in .parquet, .csv or .jsonl; with ``resume`` it is continued, and pictures in it are skipped. The other
+    arguments are those of ``records``.
 
     Raises:
         ValueError: Ray is not installed, options that exclude each other, or an actor that cannot start.
@@ -76,13 +72,13 @@ def records(
             addresses such as s3://bucket/dir that pyarrow opens; or a ``ray.data.Dataset`` with a column ``path``,
             or ``bytes`` and ``path``.
         metrics: names.
-        attributes: also return each metric's attributes (light, noise, ...).
-        weights: as for ``create_metric``, for a single metric.
+        attributes: as for ``lowlight_iqa.score``.
+        weights: as for ``lowlight_iqa.score``.
         device: where the actors compute; with "cuda", give ``gpus``.
         actors: how many, or (fewest, most); None for as many as the cluster has processors (or GPUs) for.
         cpus: processors of each actor.
         gpus: GPUs of each actor; a fraction shares one.
-        batch: pictures of one size scored together.
+        batch: as for ``lowlight_iqa.score``.
         address: of a running cluster; None starts one on this machine, or uses that of $RAY_ADDRESS.
         held: pictures to skip.
         skipped: called for each skipped picture.

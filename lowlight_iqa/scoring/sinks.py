@@ -30,12 +30,9 @@ REMEDY = "make room, then --resume"
 
 
 def open_sink(path: str | Path, metrics: Sequence[str], *, resume: bool = False) -> Sink:
-    """Open a file for scores, whose suffix determines its format.
+    """Open a file for the scores of some metrics: .csv, .jsonl or .parquet.
 
-    Args:
-        path: ends in .csv, .jsonl or .parquet.
-        metrics: names of the metrics.
-        resume: continue a file of the same metrics; otherwise the file must not exist.
+    With ``resume`` a file of the same metrics is continued; otherwise the file must not exist.
 
     Raises:
         ValueError: another suffix, an existing file, or a file of other metrics.

@@ -4,8 +4,8 @@ The last layer of a score is linear in the network's features z. The model is
 
     rating = a * (the bundled layer's output) + d . z + b,    the penalty on |d|^2 chosen by cross-validation,
 
-so few or noisy ratings set only scale and offset, and many change the layer. Agreement is measured by nested
-cross-validation, whole scenes at a time; ratings that are predicted no better than shuffled ones are refused.
+so few or noisy ratings set only scale and offset. Agreement is measured by nested cross-validation, whole scenes at a
+time; ratings that are predicted no better than shuffled ones are refused.
 """
 
 from collections.abc import Callable, Sequence

@@ -206,19 +206,11 @@ def train_leiq_authors(
 ) -> Path:
     """Train, select the best epoch, map its outputs to the labels' scales and write the metric to ``out/name``.
 
-    Args:
-        name: "leiq-b16" or "leiq-so400m".
-        data: the MLE folder.
-        out: folder of the run: ``train.log``, ``checkpoint.pt`` and, at the end, the metric.
-        recipe: the numbers.
-        initial: SigLIP2 weights of the tower.
-        from_scratch: start from random weights instead; the card says so.
-        resume: continue from the checkpoint.
-        device: where to compute.
+    ``initial`` is the file of SigLIP2 weights that the tower starts from; ``from_scratch`` starts from random weights
+    instead, and the card says so. Other arguments and errors are those of ``train_leiq``.
 
     Raises:
         WeightsNotFound: no weights to start from, and ``from_scratch`` is false.
-        FileNotFoundError, ValueError, OSError: see ``train_leiq``.
     """
     if from_scratch and initial is not None:
         raise ValueError(f"--from-scratch starts from random weights, not from {initial}; give one of the two")

@@ -84,11 +84,7 @@ def fingerprint(facts: Any) -> str:
 def read_ratings(dataset: str, data: Path, album: Album, *, at_least: int = 1, batch_option: str = "") -> Ratings:
     """Read a data set of ``DATASETS``; measure the mean luma of its pictures if its list does not contain it.
 
-    ``at_least`` training pictures, a batch, are needed; ``batch_option`` names the options that lower it.
-
-    Raises:
-        FileNotFoundError: the data set is not complete.
-        ValueError: no such data set; all scores are equal; too few pictures.
+    Equal scores and fewer than ``at_least`` training pictures are refused; ``batch_option`` names the options to lower.
     """
     if dataset not in DATASETS:
         raise ValueError(f"--dataset is {dataset!r}; those with scores to train on are {', '.join(DATASETS)}")

@@ -45,8 +45,7 @@ def convert(
         build: builds the metric from a card and the tensors of a checkpoint, such as ``from_tensors`` of its class.
         source: a checkpoint, or a folder with one for each split: the metric is then the mean over them.
         out: the directory to write; several splits get one folder each.
-        mat: for a ``build`` that takes ``mat``: a MATLAB file of predictions and labels, or the folder of these files.
-            None: the .mat file of the same name next to each checkpoint.
+        mat: MATLAB file of predictions and labels, or a folder of them; None: the .mat file next to each checkpoint.
         numbers: further arguments of ``build`` by name, such as ``slope`` and ``intercept``.
 
     Raises:

@@ -14,10 +14,8 @@ from .resolve import find_file, find_source, load, splits
 def fetch(card: Card, source: str | Path | None = None, to: str | Path | None = None) -> Path:
     """Download weights if they are not cached, check them and return their path.
 
-    Args:
-        card: the registered card of their metric.
-        source: ``hf://owner/repo@<40-hex commit>``, or None for the metric's default weights.
-        to: a directory to copy them to, for ``create_metric(..., weights=to)`` elsewhere.
+    ``source`` is ``hf://owner/repo@<40-hex commit>``, or None for the metric's default weights; they are copied to the
+    directory ``to``, for ``create_metric(..., weights=to)`` elsewhere.
 
     Raises:
         WeightsNotFound: not cached, and the download failed.
@@ -55,13 +53,9 @@ def _copy(source: str | Path, folder: Path) -> None:
 
 
 def push(card: Card, directory: str | Path, repo: str, *, private: bool = False) -> str:
-    """Check weights, upload them to the Hub and return ``hf://owner/repo@<40-hex commit>``.
+    """Check the weights of a directory and upload them; return ``hf://owner/repo@<40-hex commit>``.
 
-    Args:
-        card: the registered card of their metric.
-        directory: written by ``save_pretrained``.
-        repo: owner/repo; created if it does not exist.
-        private: make it private; by default the owner's settings decide.
+    ``repo``, owner/repo, is created if it does not exist; by default its owner's settings decide whether it is private.
 
     Raises:
         WeightsNotFound, ValueError: the directory does not hold good weights.

@@ -40,21 +40,10 @@ def train_bmqa(
 ) -> Path:
     """Train one stage and return its folder; the last stage writes the metric and returns its directory.
 
-    Args:
-        data: the folder (for "csv", the file) of ``recipe.dataset``.
-        out: folder of the run; a stage writes ``train.log``, ``checkpoint.pt`` and its network to a folder of its name.
-        recipe: the numbers.
-        stage: one of ``STAGES``; it starts from the last stage before it that is in ``out``.
-        texts: MLE's folder, of which the list MLE-training.json is read; None: without it.
-        initial: the trunk that the first stage of a run starts from: a metric with a compact trunk ("leiq"), a
-            directory written by training one, or, for a trunk of timm, its weights as safetensors. None: ImageNet for
-            a compact trunk, random for one of timm.
-        resume: continue from the stage's checkpoint.
-        device: where to compute.
-
-    Raises:
-        ValueError: no such stage; see also ``train_leiq``.
-        FileNotFoundError, OSError: see ``train_leiq``.
+    A stage writes ``train.log``, ``checkpoint.pt`` and its network to a folder of its name in ``out``. ``texts`` is
+    MLE's folder, of which the list MLE-training.json is read. ``initial`` is the trunk of a run's first stage: that of
+    a metric with a compact trunk ("leiq") or of a training's directory, or, for a trunk of timm, its weights as
+    safetensors; None: ImageNet for a compact trunk, random for one of timm. The rest is as for ``train_leiq``.
     """
     if stage not in STAGES:
         raise ValueError(f"there is no stage {stage!r}; there are: {', '.join(STAGES)}")

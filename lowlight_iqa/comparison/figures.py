@@ -54,8 +54,8 @@ def style(**more: Any) -> Iterator[Any]:
     with warnings.catch_warnings(), matplotlib.rc_context():
         matplotlib.rcdefaults()
         with as_file(files(__package__) / "template" / "figures.mplstyle") as path:
-            matplotlib.rcParams.update(matplotlib.rc_params_from_file(path, use_default_template=False))
-        matplotlib.rcParams.update(more)
+            settings: Any = {**matplotlib.rc_params_from_file(path, use_default_template=False), **more}
+        matplotlib.rcParams.update(settings)
         warnings.filterwarnings("ignore", message="Glyph")  # of file names in scripts that the font lacks
         yield Figure
 

@@ -63,7 +63,7 @@ def test_nothing_in_common_is_an_error_with_examples(tmp_path):
 
 
 def test_a_missing_and_an_empty_folder_are_told_apart(tmp_path):
-    with pytest.raises(NotADirectoryError, match="gone is no folder"):
+    with pytest.raises(NotADirectoryError, match="gone is not a folder"):
         match_folders({"a": tmp_path / "gone"})
     with pytest.raises(ValueError, match="holds no pictures"):
         match_folders({"a": fill(tmp_path / "a", "notes.txt")})

@@ -1,7 +1,5 @@
 """The six attributes of a picture, their names, words and sentence. The names are LEIQ-Assessor's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 ATTRIBUTES = ("light", "color", "noise", "exposure", "nature", "content_recovery")

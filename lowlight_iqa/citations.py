@@ -1,7 +1,5 @@
 """The paper behind each metric, as BibTeX, from citations.bib."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .registry import get_card
@@ -15,11 +13,7 @@ def papers() -> dict[str, str]:
 
 
 def bibtex(name: str) -> str:
-    """Return the BibTeX entry of the paper behind a metric.
-
-    Raises:
-        ValueError: no such metric, or one whose paper is not listed; the message names the card's source.
-    """
+    """Return the BibTeX entry of the paper behind a metric; ValueError names the card's source if none is listed."""
     card = get_card(name)
     if card.bibtex:
         return card.bibtex

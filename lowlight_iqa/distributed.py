@@ -1,22 +1,24 @@
 """Ranks: the processes started by torchrun; sharding a batch, gathering outputs, summing gradients.
 
-A batch loss such as PLCC is not a mean over pictures, so ordinary data parallelism (the mean of the ranks' gradients)
-would optimize something else. Here each rank computes its shard of the batch, ``Ranks.gather`` gives every rank the
-outputs of the whole batch, the loss is computed on the whole batch, and the ranks' gradients are summed: any number of
+A batch loss such as PLCC is not a mean over pictures. So each rank computes its shard of the batch, ``Ranks.gather``
+gives every rank the outputs of the whole batch and so its loss, and the ranks' gradients are summed: any number of
 processes takes the same step.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,7 @@ class Ranks:
         return cls(int(os.environ.get("RANK", "0")), world)
 
     def share(self, items: Sequence[Any]) -> list[Any]:
-        """Return this rank's shard of a batch.
-
-        Raises:
-            ValueError: the batch size is not a multiple of the number of processes.
-        """
+        """Return this rank's shard of a batch, whose size must be a multiple of the number of processes."""
         if len(items) % self.world:
             raise ValueError(f"a batch of {len(items)} cannot be shared by {self.world} processes; change either")
         return list(items[self.rank :: self.world])
@@ -52,8 +50,8 @@ class Ranks:
     def gather(self, outputs: Tensor) -> Tensor:
         """Return the outputs (N, ...) of the whole batch in its order, with gradient through this rank's own shard.
 
-        ``torch.distributed.nn.all_gather`` passes gradients to the other ranks too, which would count each of them once
-        for every rank; and it knows nothing of the interleaved order of ``share``.
+        ``torch.distributed.nn.all_gather`` would count each gradient once for every rank, and does not know the
+        interleaved order of ``share``.
         """
         if self.world == 1:
             return outputs
@@ -64,31 +62,42 @@ class Ranks:
 
     def sum_gradients(self, module: nn.Module) -> None:
         """Sum the ranks' gradients in one message."""
-        if self.world == 1:
-            return
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients])
-        dist.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        self._reduce([p.grad for p in module.parameters() if p.grad is not None], 1)
 
     def average_statistics(self, module: nn.Module) -> None:
         """Average the running statistics of batch norms in training mode over the ranks, in one message.
 
-        Each rank normalizes by the statistics of its own shard: this is the one respect in which training with several
-        processes differs from training with one.
+        Each rank normalizes by its own shard's statistics, so here alone several processes differ from one.
         """
-        if self.world == 1:
-            return
         norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-        buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
-        if not buffers:
+        self._reduce([b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None], self.world)
+
+    def _reduce(self, tensors: list[Tensor], divisor: int) -> None:
+        """Replace tensors by their sum over the ranks, divided by ``divisor``."""
+        if self.world == 1 or not tensors:
             return
-        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
-        flat /= self.world
-        for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-            buffer.copy_(part.view_as(buffer))
+        flat /= divisor
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def make_once(self, path: Path, read: Callable[[], T | None], write: Callable[[], None]) -> T:
+        """Return what ``read`` finds in a file; if it finds nothing, rank 0 writes the file before all read again."""
+        found = read()
+        self.barrier()  # all ranks have read before one writes
+        if found is not None:
+            return found
+
+        if self.rank == 0:
+            write()
+        self.barrier()
+        found = read()
+        if found is None:
+            raise ValueError(
+                f"{path} changed while it was read; does another run use this folder? give each its own --out"
+            )
+        return found
 
     @staticmethod
     def leave() -> None:

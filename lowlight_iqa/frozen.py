@@ -1,7 +1,5 @@
 """Frozen: a module that only its owner can change, whatever is done to the modules around it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -21,8 +19,7 @@ class Frozen(nn.Module):
     a parent's ``.half()``, ``.bfloat16()``, ...   nothing; it computes in float32, or float64 after ``.double()``
     its own ``.double()`` and ``.float()``         it computes in float64 or float32 from then on
     ``.train()``, ``.apply(init)``                 nothing
-    a parent's ``.parameters()``, ``.modules()``   do not list its contents, so no optimizer and no
-                                                   ``.requires_grad_(True)`` reaches them
+    a parent's ``.parameters()``, ``.modules()``   do not list its contents, so no optimizer reaches them
     a parent's ``.state_dict()``                   omits it: its weights have a file and a hash of their own
     a parent's ``.load_state_dict(...)``           does not change it, even with ``strict=True``
     its own ``.requires_grad_(True)``,             refused, with the remedy
@@ -40,11 +37,7 @@ class Frozen(nn.Module):
         return self
 
     def requires_grad_(self: F, requires_grad: bool = True) -> F:
-        """Stay frozen.
-
-        Raises:
-            ValueError: ``requires_grad`` is true.
-        """
+        """Stay frozen: true is a ValueError."""
         if requires_grad:
             raise ValueError(
                 f"{type(self).__name__} stays frozen; train with `lowlight-iqa train`, or train its .network alone"
@@ -102,11 +95,7 @@ class Frozen(nn.Module):
         return tensors
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: weights are loaded by name and checked by hash.
-
-        Raises:
-            ValueError: always.
-        """
+        """Refuse: weights are loaded by name and checked by hash."""
         raise ValueError(
             f"{type(self).__name__} keeps the weights that it was made with; use create_metric(name, weights=DIR)"
         )

@@ -178,7 +178,7 @@ def _guarded(decode: Callable[[], np.ndarray[Any, Any]], name: str) -> Tensor:
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """Keep libtiff from writing lines of its own to stderr; Pillow raises what went wrong."""
+    """Keep libtiff from writing to stderr; Pillow raises what went wrong."""
     from PIL import _imaging
 
     with suppress(OSError, AttributeError):  # where Pillow was built with libtiff inside, its lines stay
@@ -204,8 +204,8 @@ def _read_all(file: BinaryIO) -> bytes:
 def _strict_jpeg(image: ImageFile, file: BinaryIO) -> ImageFile:
     """Return a JPEG that fails to load if it was cut short, even if an end marker follows its data.
 
-    The decoder silently fills the rest of such a picture with gray. Without the end marker it reports missing data
-    instead. A progressive file without its last scans is a complete, coarser picture, which cannot be noticed.
+    Without the end marker the decoder reports missing data instead of filling it with gray. A progressive file without
+    its last scans is a complete, coarser picture, which cannot be noticed.
     """
     from PIL import Image
 
@@ -222,7 +222,7 @@ def _strict_jpeg(image: ImageFile, file: BinaryIO) -> ImageFile:
 
 
 def _samples(image: Image, reopen: Callable[[], ImageFile] | None) -> np.ndarray[Any, Any]:
-    """Return the samples of an image in upright orientation, (H, W) or (H, W, 3): uint8, uint16 or floats."""
+    """Return the upright samples of an image, (H, W) or (H, W, 3): uint8, uint16 or floats."""
     import numpy as np
 
     width, height = image.size
@@ -277,7 +277,7 @@ def _decoder_args(image: Image) -> tuple[Any, ...]:
 
 
 def _deep_mode(image: Image) -> str:
-    """Return the raw mode of a file with 16-bit color that Pillow would reduce to 8 bits, or "" for any other image."""
+    """Return the raw mode of a file with 16-bit color that Pillow would reduce to 8 bits, else ""."""
     args = _decoder_args(image)
     raw, rest = (str(args[0]), args[1:]) if args else ("", ())
     if image.format == "PPM" and image.mode == "RGB" and rest and rest[0] > 255:
@@ -289,7 +289,7 @@ def _deep_mode(image: Image) -> str:
 
 
 def _sixteen_bits(image: Image, reopen: Callable[[], ImageFile], raw: str) -> np.ndarray[Any, Any]:
-    """Decode (H, W, C) uint16 from a file of which Pillow returns the high bytes only, by decoding it twice."""
+    """Decode (H, W, C) uint16 by reading the file twice, since Pillow returns the high bytes only."""
     import numpy as np
 
     kind, _, order = raw.partition(";16")
@@ -342,7 +342,7 @@ def _check_opaque(alpha: np.ndarray[Any, Any], opaque: int) -> None:
 
 
 def _check_key(values: np.ndarray[Any, Any], key: object) -> None:
-    """Refuse a 16-bit picture that has pixels of the color that its file declares transparent."""
+    """Refuse a 16-bit picture with pixels of the color that its file declares transparent."""
     if key is not None and (values == key).reshape(*values.shape[:2], -1).all(-1).any():
         raise _RefusedError("has transparent pixels; composite it on a background first")
 
@@ -382,20 +382,11 @@ def _from_array(values: np.ndarray[Any, Any]) -> Tensor:
 
 
 def check_output(x: Tensor, min_size: int, device: torch.device, check: Check) -> tuple[Tensor, Tensor]:
-    """Check and clamp the batch that a loss is computed on.
+    """Check and clamp the batch that a loss is computed on; see ``check_batch``.
 
-    Args:
-        x: as for ``check_batch``.
-        min_size: as for ``check_batch``.
-        device: as for ``check_batch``.
-        check: "strict": values up to ``OVERSHOOT`` outside [0, 1] are clamped if x requires a gradient, up to ``SLACK``
-            if not. "fast": all are clamped, and none is inspected.
-
-    Returns:
-        (N, 3, H, W) in [0, 1], and the mean distance of each picture's samples from [0, 1], (N,).
-
-    Raises:
-        TypeError, ValueError: as ``check_batch``.
+    With "strict", values up to ``OVERSHOOT`` outside [0, 1] are clamped if x requires a gradient, up to ``SLACK`` if
+    not; with "fast" all are clamped, and none is inspected. Also return the mean distance (N,) of each picture from
+    [0, 1].
     """
     x = _check_tensor(x, min_size, device)
     if check == "strict" and not x.requires_grad:

@@ -1,18 +1,12 @@
 """Untrusted JSON: of bounded size, without NaN, and with one kind of error."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, NoReturn
 
 
 def parse_json(content: str | bytes) -> Any:
-    """Parse JSON without NaN and infinity.
-
-    Raises:
-        ValueError: it is not JSON, is not UTF-8, or is nested too deeply.
-    """
+    """Parse JSON without NaN and infinity; what is not that is a ValueError."""
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not a JSON number")
@@ -24,12 +18,7 @@ def parse_json(content: str | bytes) -> Any:
 
 
 def read_json(path: Path, max_bytes: int) -> Any:
-    """Read a JSON file of at most ``max_bytes``.
-
-    Raises:
-        ValueError: as ``parse_json``, or it is larger.
-        OSError: missing or unreadable.
-    """
+    """Read a JSON file of at most ``max_bytes``; a larger one is a ValueError."""
     with path.open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:

@@ -1,7 +1,7 @@
 """MATLAB files of version 5: numbers, texts and cells of them.
 
-scipy's reader crashes the process on some damaged files, so untrusted files are read here: every length is checked
-against the bytes present. Source: "MAT-File Format", The MathWorks, R2024a, chapter 1.
+scipy's reader crashes the process on some damaged files; here every length is checked against the bytes present.
+Source: "MAT-File Format", The MathWorks, R2024a, chapter 1.
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ class _Elements:
         return self.offset < len(self.content)
 
     def take(self, expected: int | None = None) -> tuple[int, bytes]:
-        """Return type and bytes of the next element.
-
-        Raises:
-            ValueError: it is cut short, or not of the ``expected`` type.
-        """
+        """Return type and bytes of the next element, which must be of the ``expected`` type."""
         if self.offset + 8 > len(self.content):
             raise ValueError("it ends inside an element")
         kind, size = struct.unpack_from(f"{self.order}II", self.content, self.offset)
@@ -64,10 +60,9 @@ class _Elements:
 
 
 def read_mat(path: Path) -> dict[str, Variable]:
-    """Read the variables of a MATLAB file of version 5 to 7; structures and other objects are skipped.
+    """Read the variables of a MATLAB file of version 5 to 7 by name; structures and other objects are skipped.
 
-    Returns:
-        Arrays of numbers in float64, texts as strings, cells as flat lists, by name.
+    Arrays of numbers are float64, texts strings, cells flat lists.
 
     Raises:
         ValueError: damaged, larger than ``MAX_BYTES``, or of another version; the message names the file.

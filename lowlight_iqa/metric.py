@@ -42,14 +42,13 @@ class Assessment:
 class Metric(Frozen, ABC):
     """A quality metric: ``metric(img)`` scores, ``metric.loss(img)`` trains, ``metric.assess(img)`` explains.
 
-    A subclass is built from its card and, where it has one, its network or parameters. It implements ``score_batch``
-    and, if it has weights, ``from_weights``; it keeps the promises that lowlight_iqa.testing
-    tests. What is done to its parent module does not change it: see ``Frozen``.
+    A subclass is built from its card and, if it has one, its network or parameters. It implements ``score_batch`` and,
+    if it has weights, ``from_weights``; it keeps the promises that lowlight_iqa.testing tests, and those of ``Frozen``.
 
     Scores are computed in float32 or better, without autocast and TF32; float64 input is scored in float64 if the
     parameters are float64 as well (``metric.double()``). Two calls give the same bits on a CPU with the same number of
-    threads. On a GPU that holds for the scores; the gradients of metrics that scatter, pool adaptively or resize with
-    antialiasing are summed in no fixed order there, so they agree up to rounding.
+    threads. On a GPU that holds for the scores; gradients of metrics that scatter, pool adaptively or resize with
+    antialiasing agree up to rounding.
     """
 
     options: ClassVar[tuple[str, ...]] = ()  # options that create_metric passes to from_weights or the constructor
@@ -108,9 +107,9 @@ class Metric(Frozen, ABC):
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Turn decoded pixels (3, H, W) in [0, 1] into the metric's checked input (3, h, w).
 
-        ``metric(path)``, the command line, ``evaluate`` and validation during training all prepare files, PIL images
-        and arrays with it. Tensors that a caller gives to the metric are scored as they are. A metric whose reference
-        implementation works on 8-bit pictures rounds here.
+        ``metric(path)``, the command line, ``evaluate`` and validation prepare files, PIL images and arrays with it.
+        Tensors that a caller gives to the metric are scored as they are. A metric whose reference implementation works
+        on 8-bit pictures rounds here.
 
         Raises:
             TypeError, ValueError: unusable pixels; the message names the value and the remedy.
@@ -206,8 +205,7 @@ class Metric(Frozen, ABC):
 
     def _named_transforms(self) -> AbstractContextManager[None]:
         """Turn the error of an unsupported torch.func transform into one that names this metric."""
-        transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-        return _refuse_transforms(self.card.name) if transformed else nullcontext()
+        return _refuse_transforms(self.card.name) if inside_transform() else nullcontext()
 
     def _score_list(self, pictures: Iterable[Tensor], references: Iterable[Tensor] | None) -> Tensor:
         """Score pictures (1, 3, H, W) of any sizes, grouped by size; the scores (N,) are in the pictures' order."""
@@ -457,7 +455,7 @@ def full_precision(device: str) -> Iterator[None]:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Switch TF32 off, then restore the caller's settings, whether made with ``allow_tf32`` or ``fp32_precision``."""
+    """Switch TF32 off, then restore the caller's settings, made with ``allow_tf32`` or ``fp32_precision``."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before: list[tuple[Any, str, Any]] = []
     for switch in (matmul, cudnn):
@@ -483,6 +481,11 @@ def _without_autocast(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False)
 
 
+def inside_transform() -> bool:
+    """Tell whether a transform of torch.func is running."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
 @contextmanager
 def _refuse_transforms(name: str) -> Iterator[None]:
     try:
@@ -495,7 +498,7 @@ def _refuse_transforms(name: str) -> Iterator[None]:
 
 
 def _paired(x: Tensor | list[Tensor], reference: Tensor | list[Tensor]) -> tuple[Any, Any]:
-    """Return pictures and references as two batches or two lists, one reference for each picture."""
+    """Return pictures and references as two batches or two lists of one length."""
     if isinstance(x, Tensor) and isinstance(reference, Tensor):
         return x, check_reference(x, reference)
 
@@ -506,11 +509,7 @@ def _paired(x: Tensor | list[Tensor], reference: Tensor | list[Tensor]) -> tuple
 
 
 def check_reference(x: Tensor, reference: Tensor) -> Tensor:
-    """Return the reference in the pictures' dtype.
-
-    Raises:
-        ValueError: its shape is not that of the pictures.
-    """
+    """Return the reference in the pictures' dtype; another shape than theirs is a ValueError."""
     if x.shape != reference.shape:
         raise ValueError(
             f"the reference is {tuple(reference.shape)} and the picture {tuple(x.shape)}; they must be the same size"
@@ -519,11 +518,7 @@ def check_reference(x: Tensor, reference: Tensor) -> Tensor:
 
 
 def as_list(img: Pictures) -> list[Picture]:
-    """Return the pictures of any input as a list; a tensor (N, 3, H, W) becomes N pictures.
-
-    Raises:
-        ValueError: the list is empty.
-    """
+    """Return the pictures of any input as a list of at least one; a tensor (N, 3, H, W) becomes N pictures."""
     pictures: list[Picture] = []
     if isinstance(img, (list, tuple)) or (isinstance(img, Tensor) and img.ndim == 4):
         pictures += img

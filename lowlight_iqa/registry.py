@@ -6,6 +6,7 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
+import json
 import pkgutil
 import warnings
 from collections.abc import Callable
@@ -21,30 +22,10 @@ if TYPE_CHECKING:
 
 PLUGINS = "lowlight_iqa.metrics"  # the group of entry points by which other packages add metrics
 
-# Arguments of pyiqa's create_metric that this one does not have, and what to use instead.
-FROM_PYIQA = {
-    "metric_mode": "all metrics here are no-reference, but for those whose card says needs_reference",
-    "loss_reduction": "call metric.loss(img, reduction=...)",
-    "loss_weight": "multiply: weight * metric.loss(img)",
-    "pretrained": "weights=DIR",
-    "pretrained_model_path": "weights=DIR",
-    "test_y_channel": "nothing: the color space is part of the metric",
-    "color_space": "nothing: the color space is part of the metric",
-    "crop_border": "crop the tensor before",
-}
-
-# Names of pyiqa's metrics that are none here, and what is nearest.
-FULL_REFERENCE = "a full-reference figure: lowlight-iqa compare --reference computes PSNR, SSIM and CIEDE2000"
-ONLY_PYIQA = {
-    "niqe_matlab": "MATLAB's parameters are not at hand; niqe has those of the authors' release",
-    "brisque_matlab": "MATLAB's parameters are not at hand; brisque has those of the authors' release",
-    **dict.fromkeys(("psnr", "psnry", "ssim", "ssimc", "ms_ssim", "lpips", "dists", "ciede"), FULL_REFERENCE),
-    **dict.fromkeys(
-        ("musiq", "maniqa", "clipiqa", "clipiqa+", "hyperiqa", "dbcnn", "topiq_nr", "liqe", "arniqa", "qalign", "nima"),
-        "the learned metrics here are leiq, iaca and bmqa",
-    ),
-    **dict.fromkeys(("ilniqe", "nrqm", "pi"), "the hand-crafted ones here are niqe, brisque and piqe"),
-}
+# Arguments and metrics of pyiqa's create_metric that this one does not have, each with what to use instead.
+PYIQA = json.loads(Path(__file__).with_name("pyiqa.json").read_text(encoding="utf-8"))
+FROM_PYIQA: dict[str, str] = PYIQA["options"]
+ONLY_PYIQA: dict[str, str] = PYIQA["metrics"]
 
 _entries: dict[str, tuple[type[Metric], Card]] = {}
 
@@ -54,8 +35,7 @@ M = TypeVar("M", bound="type[Metric]")
 def register(*cards: Card) -> Callable[[M], M]:
     """Return a class decorator that registers a metric under the name of each card, one card for each variant.
 
-    This library's metrics use it as user-defined ones do, see docs/plugins.md. A notebook cell or script that is run
-    again replaces the class that it defined before.
+    See docs/plugins.md. A notebook cell or script that is run again replaces the class that it defined before.
 
     Raises:
         TypeError: the decorated object is not a subclass of ``Metric``.
@@ -91,14 +71,14 @@ def register(*cards: Card) -> Callable[[M], M]:
 
 
 def _table() -> dict[str, tuple[type[Metric], Card]]:
-    """Return all metrics: this library's, those of installed packages, and those registered by the user."""
+    """Return this library's metrics, those of installed packages, and the user's."""
     _import_own()
     _import_plugins()
     return _entries
 
 
 def _import_own() -> None:
-    """Import every module of ``lowlight_iqa.metrics``, so that a new file there registers its metric."""
+    """Import every module of ``lowlight_iqa.metrics``, so that each registers its metric."""
     from . import metrics
 
     for module in pkgutil.iter_modules(metrics.__path__):
@@ -107,7 +87,7 @@ def _import_own() -> None:
 
 @functools.cache
 def _import_plugins() -> None:
-    """Import the ``PLUGINS`` entry points of installed packages once; warn of one that fails."""
+    """Import the ``PLUGINS`` entry points of installed packages; warn of one that fails."""
     for point in importlib.metadata.entry_points(group=PLUGINS):
         before = dict(_entries)
         try:
@@ -144,10 +124,7 @@ def list_metrics(*, learned: bool | None = None, commercial: bool | None = None)
 
 
 def get_card(name: str) -> Card:
-    """Return the card of a metric.
-
-    Raises:
-        TypeError, ValueError: see ``get_class``.
+    """Return the card of a metric; errors are those of ``get_class``.
 
     Example:
         >>> card = get_card("niqe")
@@ -168,12 +145,7 @@ def get_class(name: str) -> type[Metric]:
 
 
 def _entry(name: str) -> tuple[type[Metric], Card]:
-    """Look up class and card.
-
-    Raises:
-        TypeError: the name is not a string.
-        ValueError: no metric has that name; the message suggests similar names.
-    """
+    """Look up class and card."""
     if not isinstance(name, str):
         raise TypeError(f"a metric's name is a string such as 'leiq', not {type(name).__name__}")
     table = _table()
@@ -187,11 +159,7 @@ def _entry(name: str) -> tuple[type[Metric], Card]:
 
 
 def check_device(device: str | int | torch.device) -> torch.device:
-    """Return the device, if tensors can be created on it.
-
-    Raises:
-        ValueError: the device is not usable here; the message names those that are.
-    """
+    """Return the device, if tensors can be created on it."""
     usable = ["'cpu'"]
     usable += [f"'cuda:{index}'" for index in range(torch.cuda.device_count())]
     usable += ["'mps'"] if torch.backends.mps.is_available() else []

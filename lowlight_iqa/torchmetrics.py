@@ -6,8 +6,6 @@
 >>> quality.compute()  # doctest: +SKIP
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -28,13 +26,10 @@ except ImportError as error:
 
 
 class QualityMetric(torchmetrics.Metric):
-    """Mean score of a metric over all pictures given to ``update``, on all processes together.
+    """Mean score of a metric, given by name or made, over all pictures given to ``update``, on all processes together.
 
-    Args:
-        metric: name of a metric, or one made by ``create_metric``.
-        options: further arguments of ``create_metric``, such as ``weights``, and of ``torchmetrics.Metric``.
-
-    Every picture has the same weight, however they were batched. The state dict does not contain the metric's weights.
+    Further ``options`` are those of ``create_metric``, such as ``weights``, and of ``torchmetrics.Metric``. Every
+    picture has the same weight, however they were batched. The state dict does not contain the metric's weights.
     """
 
     is_differentiable = True
@@ -80,11 +75,7 @@ class QualityMetric(torchmetrics.Metric):
         self.count = self.count + len(scores)
 
     def compute(self) -> Tensor:
-        """Return the mean score of all pictures.
-
-        Raises:
-            ValueError: there were no pictures.
-        """
+        """Return the mean score of all pictures, of which there must be one."""
         if not int(self.count):
             raise ValueError(f"no picture was given to {self.metric.card.name}; call update(img) before compute()")
         return (self.total / self.count).float()

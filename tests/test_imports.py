@@ -19,6 +19,7 @@ ORDER = [  # from the ground up; a room imports from its own row and from those 
         "jsonfile",
         "matfile",
         "distributed",
+        "extras",
         "frozen",
         "wholefile",
     },

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 
 from ..registry import get_card, get_class
-from .options import Subparsers
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``card``."""
-    parser = subparsers.add_parser("card", help="print the facts of a metric", description="Print a card.")
+    parser.description = "Print a card."
     parser.add_argument("name", metavar="NAME")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

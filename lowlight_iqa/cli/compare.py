@@ -1,37 +1,28 @@
 """``lowlight-iqa compare``: compare enhancement methods on the same pictures."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
-from .options import Subparsers, add_device, pick_device
+from .options import add_device, add_intervals, add_metrics, metric_names, pick_device
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``compare``."""
     from ..comparison.match import KNOWN
 
-    parser = subparsers.add_parser(
-        "compare",
-        description="Compare what several methods made of the same pictures: a table for LaTeX and Markdown with "
+    parser.description = (
+        "Compare what several methods made of the same pictures: a table for LaTeX and Markdown with "
         "paired tests, every score as CSV, figures, and a page with all pictures. Pictures belong together by their "
-        f"file's name less its extension and a suffix such as {', '.join(KNOWN[:3])} or the folder's own name.",
+        f"file's name less its extension and a suffix such as {', '.join(KNOWN[:3])} or the folder's own name."
     )
     parser.add_argument("methods", nargs="+", metavar="[NAME=]DIR", help="the pictures of a method")
-    parser.add_argument(
-        "-m",
-        "--metric",
-        action="append",
-        metavar="NAME",
-        help="may be repeated, or NAME,NAME (default: leiq,iaca,niqe and, with --input, loe)",
-    )
+    add_metrics(parser, "leiq,iaca,niqe and, with --input, loe")
     parser.add_argument("--input", type=Path, metavar="DIR", help="the dark pictures that the methods were given")
     parser.add_argument(
         "--reference", type=Path, metavar="DIR", help="their normal-light versions: adds PSNR, SSIM and CIEDE2000"
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder for all that comes out")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder of the results")
     parser.add_argument(
         "--suffix",
         action="append",
@@ -50,19 +41,17 @@ def add(subparsers: Subparsers) -> None:
         metavar="NAME,NAME",
         help="pictures of figures/strips (default: the three on which methods differ most)",
     )
-    parser.add_argument("--draws", type=int, default=2000, help="resamples of each interval (default: 2000)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+    add_intervals(parser, 2000)
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the report, print its table and where the page is."""
+    """Write the report; print its table and the path of the page."""
     from ..comparison.compare import compare
 
     result = compare(
         _methods(args.methods),
-        None if args.metric is None else ",".join(args.metric).split(","),
+        metric_names(args),
         inputs=args.input,
         references=args.reference,
         out=args.out,
@@ -81,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _methods(arguments: list[str]) -> dict[str, Path] | list[Path]:
-    """The folder of each method, by name if one is given: NAME=DIR, where no folder is called that."""
+    """Return the folders of the methods, by name if an argument is NAME=DIR and not itself a folder."""
     if all(Path(text).is_dir() or "=" not in text for text in arguments):
         return [Path(text) for text in arguments]
 
@@ -90,7 +79,7 @@ def _methods(arguments: list[str]) -> dict[str, Path] | list[Path]:
         name, _, folder = text.rpartition("=") if not Path(text).is_dir() else ("", "", text)
         name = name or Path(folder).resolve().name
         if name in methods:
-            raise ValueError(f"two methods are called {name!r}; name them apart: NAME=DIR")
+            raise ValueError(f"two methods are called {name!r}; give them different names: NAME=DIR")
         methods[name] = Path(folder)
     return methods
 
@@ -100,5 +89,5 @@ def _box(text: str) -> tuple[int, int, int, int]:
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no x,y,width,height in pixels, such as 100,50,96,96") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not x,y,width,height in pixels, such as 100,50,96,96") from None
     return x, y, width, height

@@ -1,19 +1,14 @@
 """``lowlight-iqa convert``: convert the authors' checkpoints to weights."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
-from .options import Subparsers
 
-
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``convert``."""
-    parser = subparsers.add_parser(
-        "convert",
-        description="Convert an authors' checkpoint, or those of all splits in a folder, and install the weights under "
-        "the metric's name. No code in it is run.",
+    parser.description = (
+        "Convert an authors' checkpoint, or those of all splits in a folder, and install the weights under "
+        "the metric's name. No code in it is run."
     )
     parser.add_argument("name", metavar="NAME", help="the metric, such as leiq-b16")
     parser.add_argument("source", metavar="FILE_OR_FOLDER", type=Path, help="a .pth, or the folder of a model's splits")
@@ -30,7 +25,6 @@ def add(subparsers: Subparsers) -> None:
     target = parser.add_mutually_exclusive_group()
     target.add_argument("-o", "--out", type=Path, metavar="DIR", help="write there, for --weights DIR")
     target.add_argument("--install", action="store_true", help="make them the metric's default weights (default)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

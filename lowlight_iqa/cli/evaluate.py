@@ -1,24 +1,21 @@
 """``lowlight-iqa evaluate``: measure a metric's agreement with people on a data set."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
 import sys
 from pathlib import Path
 
-from .options import Subparsers, add_device, pick_device
+from .options import add_device, add_intervals, pick_device
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``evaluate``."""
     from ..data import list_datasets
 
-    parser = subparsers.add_parser(
-        "evaluate",
-        description="Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 % bootstrap "
-        "intervals. Scores are cached: a second run is fast, an interrupted one continues.",
+    parser.description = (
+        "Score every picture of a data set and print SRCC, KRCC, PLCC and RMSE with 95 % bootstrap "
+        "intervals. Scores are cached: a second run is fast, an interrupted one continues."
     )
     parser.add_argument("-m", "--metric", required=True, metavar="NAME")
     parser.add_argument("--weights", metavar="DIR", help="instead of the bundled ones")
@@ -29,13 +26,11 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw MOS against score with the fitted logistic")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     parser.add_argument("--submission", type=Path, metavar="FILE", help="write the MLE challenge's result.json")
-    parser.add_argument("--draws", type=int, default=1000, help="resamples of each interval (default: 1000)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+    add_intervals(parser, 1000)
     parser.add_argument(
         "--distributed", action="store_true", help="divide the pictures among the processes of torchrun"
     )
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,43 +1,31 @@
 """``lowlight-iqa explain``: write one picture's maps, score, attributes and sentence on one page."""
 
-from __future__ import annotations
-
 import argparse
-import importlib.util
 from pathlib import Path
 
-from .options import Subparsers, add_device, pick_device, printable
+from ..extras import require
+from .options import add_device, pick_device, printable
 
 KINDS = (".html", ".png")
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``explain``."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="show where a picture is good and bad",
-        description="Write one page (or figure) with a picture, maps over it, score, attributes and sentence.",
-    )
+    parser.description = "Write one page (or figure) with a picture, maps over it, score, attributes and sentence."
     parser.add_argument("picture", metavar="PICTURE", type=Path)
     parser.add_argument("-o", "--out", metavar="FILE", type=Path, required=True, help="page.html or figure.png")
     parser.add_argument("-m", "--metric", default="leiq", help="leiq, iaca, bmqa, niqe, ... (default leiq)")
     parser.add_argument("--weights", metavar="DIR", help="instead of the metric's default weights")
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page.
-
-    Raises:
-        ValueError: another type of file, a package that is missing, or no such metric.
-    """
+    """Write the page or the figure."""
     kind = args.out.suffix.lower()
     if kind not in KINDS:
         raise ValueError(f"{args.out} is neither .html nor .png; give it one of these suffixes")
-    missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"explain needs {' and '.join(missing)}: pip install 'lowlight_iqa[report]'")
+    for name in ("jinja2", "matplotlib"):
+        require(name, f"explain needs {name}", "report")
 
     from ..explanation import explain, write_html, write_png
     from ..registry import create_metric

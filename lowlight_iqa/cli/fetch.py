@@ -1,23 +1,17 @@
 """``lowlight-iqa fetch``: download weights and check their hashes."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
-from .options import Subparsers
 
-
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``fetch``."""
-    parser = subparsers.add_parser(
-        "fetch",
-        description="Download weights into the cache, or copy them to a directory for a machine without a network, "
-        "check their hashes and print their path.",
+    parser.description = (
+        "Download weights into the cache, or copy them to a directory for a machine without a network, "
+        "check their hashes and print their path."
     )
     parser.add_argument("what", metavar="NAME", help="a metric, or hf://owner/repo@COMMIT")
     parser.add_argument("--to", type=Path, metavar="DIR", help="for create_metric(..., weights=DIR)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

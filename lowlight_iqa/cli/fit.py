@@ -1,22 +1,19 @@
 """``lowlight-iqa fit``: fit a bundled metric's score to your own ratings."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
-from .options import Subparsers, add_device, pick_device
+from .options import add_device, pick_device
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``fit``."""
     from ..training.ratings import DATASETS
 
-    parser = subparsers.add_parser(
-        "fit",
-        description="Fit the score of a metric to your own ratings in closed form, in minutes on a CPU, and print SRCC "
+    parser.description = (
+        "Fit the score of a metric to your own ratings in closed form, in minutes on a CPU, and print SRCC "
         "before and after on pictures left out of the fit, with 95 % bootstrap intervals. Ratings that cannot be "
-        "predicted are refused.",
+        "predicted are refused."
     )
     parser.add_argument("metric", metavar="NAME", help="leiq, iaca or bmqa")
     parser.add_argument(
@@ -37,7 +34,6 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--dataset", choices=DATASETS, default="csv", help="what --data is (default: csv)")
     parser.add_argument("--weights", metavar="DIR", help="of the initial metric, instead of the bundled ones")
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

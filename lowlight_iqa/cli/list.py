@@ -1,19 +1,16 @@
 """``lowlight-iqa list``: print name, direction, range and summary of each metric."""
 
-from __future__ import annotations
-
 import argparse
 
 from ..registry import get_card, list_metrics
-from .options import Subparsers, print_table
+from .options import print_table
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``list``."""
-    parser = subparsers.add_parser("list", help="list the metrics", description="List the metrics.")
+    parser.description = "List the metrics."
     parser.add_argument("--learned", action="store_true", help="only those trained on people's scores")
     parser.add_argument("--commercial", action="store_true", help="only those with weights for commercial use")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,10 +1,8 @@
-"""The ``lowlight-iqa`` command: imports the module of the subcommand, runs it and prints errors in one line.
+"""The ``lowlight-iqa`` command: import the module of a subcommand, run it and print errors in one line.
 
-Each command is a module of this package with ``add(subparsers)``, which declares its options, and ``run(args)``, which
-runs it and returns the exit status. Only the module of the given command is imported.
+Each command is a module of this package with ``add(parser)``, which declares its description and options, and
+``run(args)``, which runs it and returns the exit status. Only the module of the given command is imported.
 """
-
-from __future__ import annotations
 
 import argparse
 import importlib
@@ -19,7 +17,7 @@ from typing import NoReturn
 from .. import __version__
 from .options import PROGRAM, Parser, report
 
-INTERRUPTED = 130  # the exit status of what Ctrl-C has ended
+INTERRUPTED = 130  # exit status after Ctrl-C
 
 COMMANDS = {  # module: its line in --help
     "score": "score pictures and folders",
@@ -46,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success, 1 if some pictures could not be scored, 2 if the command failed.
     """
-    if argv is None and threading.current_thread() is threading.main_thread():  # the program itself
+    if argv is None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _leave)
     if sys.stdout is None:
         report("standard output is closed; send it to a file or to /dev/null")
@@ -71,14 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End the process on Ctrl-C, also where threads still work or a library loads.
+    """End the process on Ctrl-C, even while threads work or a library loads.
 
-    Nothing is lost by that: files take their place when they are whole, and scores are handed to the system one by one.
+    Nothing is lost: files are replaced only when complete, and scores are written one by one.
     """
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         if sys.stderr.isatty():
-            sys.stderr.write("\n")  # after a bar
+            sys.stderr.write("\n")  # after a progress bar
     os._exit(INTERRUPTED)
 
 
@@ -89,8 +87,9 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     for name, line in COMMANDS.items():
-        if list(argv[:1]) != [name]:
-            subparsers.add_parser(name, help=line)
-            continue
-        importlib.import_module(f"{__package__}.{name}").add(subparsers)
+        command = subparsers.add_parser(name, help=line)
+        if list(argv[:1]) == [name]:
+            module = importlib.import_module(f"{__package__}.{name}")
+            module.add(command)
+            command.set_defaults(run=module.run)
     return parser

@@ -1,10 +1,9 @@
 """Shared by the commands: the parser, error messages, tables, the choice of a device."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 PROGRAM = "lowlight-iqa"
@@ -38,24 +37,34 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def add_metrics(parser: argparse.ArgumentParser, default: str) -> None:
+    """Declare --metric, for ``metric_names``."""
+    note = f"may be repeated, or NAME,NAME (default: {default})"
+    parser.add_argument("-m", "--metric", action="append", metavar="NAME", help=note)
+
+
+def metric_names(args: argparse.Namespace) -> list[str] | None:
+    """Return the metrics given by --metric, each once; None for the default."""
+    return list(dict.fromkeys(",".join(args.metric).split(","))) if args.metric else None
+
+
+def add_intervals(parser: argparse.ArgumentParser, draws: int) -> None:
+    """Declare --draws and --cache."""
+    parser.add_argument("--draws", type=int, default=draws, help=f"resamples of each interval (default: {draws})")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="default: $LOWLIGHT_IQA_CACHE, ~/.cache/lowlight_iqa")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Declare --device, for ``pick_device``."""
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one")
 
 
 def pick_device(name: str) -> str:
-    """Return the device given by --device.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """Return the device given by --device; "auto" is a GPU if there is one."""
     import torch
+
+    from ..registry import check_device
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-
-    try:
-        torch.zeros((), device=name)
-    except Exception as error:  # torch raises AssertionError, RuntimeError or NotImplementedError
-        raise ValueError(f"there is no device {name!r} ({str(error).splitlines()[0]}); try --device cpu") from error
-    return name
+    return str(check_device(name))

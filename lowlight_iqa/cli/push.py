@@ -1,23 +1,15 @@
 """``lowlight-iqa push``: upload weights to the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
-from .options import Subparsers
 
-
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``push``."""
-    parser = subparsers.add_parser(
-        "push",
-        description="Check weights, upload them and print the pinned name under which they can be loaded.",
-    )
+    parser.description = "Check weights, upload them and print the pinned name under which they can be loaded."
     parser.add_argument("directory", metavar="DIR", type=Path, help="written by save_pretrained or train")
     parser.add_argument("repo", metavar="OWNER/REPO", help="created if it does not exist")
     parser.add_argument("--private", action="store_true", help="make it private")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..registry import get_card
-from .options import Subparsers, add_device, pick_device, print_table, report
+from .options import add_device, add_metrics, metric_names, pick_device, print_table, report
 
 if TYPE_CHECKING:
     from ..scoring.pipeline import Record
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from ..scoring.sources import Source
 
 
-def add(subparsers: Subparsers) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
     """Declare ``score``."""
-    parser = subparsers.add_parser(
-        "score",
-        description="Score pictures, one row for each, in the order given. A picture that cannot be scored is "
+    parser.description = (
+        "Score pictures, one row for each, in the order given. A picture that cannot be scored is "
         'reported on stderr and left out of tables (in JSON and in --out it has an "error" instead of scores), and '
-        "the exit status is 1.",
+        "the exit status is 1."
     )
     parser.add_argument(
         "paths",
@@ -35,13 +34,7 @@ def add(subparsers: Subparsers) -> None:
         help="picture, folder (searched recursively), glob, list (.txt, or .csv with a column path), .tar shard, "
         ".parquet with paths or bytes, or - for a list on standard input",
     )
-    parser.add_argument(
-        "-m",
-        "--metric",
-        action="append",
-        metavar="NAME",
-        help="may be repeated, or NAME,NAME (default: leiq)",
-    )
+    add_metrics(parser, "leiq")
     parser.add_argument(
         "--weights", metavar="DIR", help="or hf://owner/repo@COMMIT, instead of its own, for a single metric"
     )
@@ -52,12 +45,12 @@ def add(subparsers: Subparsers) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help=".csv, .jsonl or .parquet, written as the scores come, instead of standard output",
+        help=".csv, .jsonl or .parquet, written record by record, instead of standard output",
     )
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on with --out: pictures that it holds, of the same path, size and time or content, are skipped",
+        help="continue --out: pictures in it, of the same path, size and time or content, are skipped",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="threads that decode and, on a CPU, score")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures of one size scored together")
@@ -66,12 +59,11 @@ def add(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS, else local)")
     add_device(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score pictures with one or more metrics; each is decoded once."""
-    names = list(dict.fromkeys(",".join(args.metric or ["leiq"]).split(",")))
+    names = metric_names(args) or ["leiq"]
     check(args, names)
     device = pick_device(args.device)
 
@@ -93,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def start(
     args: argparse.Namespace, names: Sequence[str], device: str, tally: Tally, held: Held | None
 ) -> Iterator[Record]:
-    """Start the engine: an iterator of the records of pictures that are not held."""
+    """Start the engine; return an iterator of the records of pictures that are not in ``held``."""
     if args.engine == "ray":
         from ..scoring import ray
 
@@ -112,40 +104,36 @@ def start(
 
 
 def check(args: argparse.Namespace, names: Sequence[str]) -> None:
-    """Refuse options that do not go together, before anything is loaded.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """Refuse options that exclude each other, before anything is loaded."""
     comparing = [name for name in names if get_card(name).needs_reference]
     if args.weights and len(names) > 1:
         raise ValueError(f"--weights belongs to one metric, not to {', '.join(names)}; score with one at a time")
     if comparing and args.reference is None:
         raise ValueError(f"{comparing[0]} compares with the dark input; give --reference")
     if args.reference is not None and not comparing:
-        raise ValueError(f"--reference is of no use to {', '.join(names)}; leave it out")
+        raise ValueError(f"{', '.join(names)} does not take --reference; leave it out")
     if args.engine == "ray" and args.reference is not None:
-        raise ValueError("--engine ray has no --reference; score metrics that compare with --engine threads")
+        raise ValueError("--engine ray does not take --reference; use --engine threads")
     if args.address and args.engine != "ray":
         raise ValueError("--address belongs to --engine ray; give both")
     if args.resume and args.out is None:
-        raise ValueError("--resume goes on with a file; give --out")
+        raise ValueError("--resume continues a file; give --out")
 
 
 class Tally:
-    """What has come of a run so far: a bar while it goes, one line at its end."""
+    """Counts of a run: a progress bar, and one line at the end."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.sums = {name: [0.0, 0.0] for name in names}  # running mean, sum of squared distances from it
+        self.sums = {name: [0.0, 0.0] for name in names}  # running mean and sum of squared deviations
         self.scored = self.failed = self.skipped = 0
         self.start = 0.0
 
     def skip(self) -> None:
-        """Count a picture that is held."""
+        """Count a picture that is skipped."""
         self.skipped += 1
 
     def missing(self, sources: Iterable[Source], held: Held | None) -> Iterator[Source]:
-        """Pass on what is not held."""
+        """Yield the sources that are not in ``held``."""
         for source in sources:
             if held is not None and held.holds(source):
                 self.skip()
@@ -153,7 +141,7 @@ class Tally:
                 yield source
 
     def watch(self, records: Iterable[Record], paths: Sequence[str]) -> Iterator[Record]:
-        """Pass records on, report those that failed and, on a terminal, show how fast it goes and how long it takes."""
+        """Yield the records, report those that failed and, on a terminal, show a progress bar."""
         from tqdm import tqdm
 
         self.start = time.monotonic()
@@ -179,7 +167,7 @@ class Tally:
             bar.total = max(0, count - self.skipped)
 
     def add(self, record: Record) -> None:
-        """Count scores, in Welford's way."""
+        """Add a record to the means and deviations, by Welford's method."""
         self.scored += 1
         for name, result in record.results.items():
             mean, squares = self.sums[name]
@@ -188,7 +176,7 @@ class Tally:
             self.sums[name] = [mean, squares + step * (result.score - mean)]
 
     def report(self) -> None:
-        """Tell the mean, the deviation and what failed, if there is more than one picture."""
+        """Print means, deviations and counts, if there is more than one picture."""
         if self.scored + self.failed + self.skipped < 2:
             return
         figures = [
@@ -224,7 +212,7 @@ def _write_csv(records: Iterable[Record], names: Sequence[str]) -> None:
         if record.error:
             continue
         cells = _cells(record)
-        if not columns:  # known from the first picture that could be scored
+        if not columns:  # determined by the first result
             columns = list(cells)
             print(csv_line(columns))
         print(csv_line([inert(cells.pop("path")), *cells.values()]))

@@ -1,6 +1,4 @@
-"""Scores and full-reference figures that are computed once: they are kept in the cache of scores."""
-
-from __future__ import annotations
+"""Scores and full-reference figures from the cache of scores, computed if they are not in it."""
 
 import hashlib
 import sys
@@ -11,8 +9,8 @@ from typing import Any
 from .. import __version__, images
 from ..metric import Assessment
 from ..scoring.cache import Cache, Store
-from ..scoring.pipeline import Work, digest, make_metrics, run
-from ..scoring.sources import Source
+from ..scoring.pipeline import Work, make_metrics, run
+from ..scoring.sources import Source, digest
 from . import full_reference
 
 
@@ -26,16 +24,10 @@ def score_cached(
     device: Any = None,
     **options: Any,
 ) -> Iterator[tuple[Mapping[str, Assessment], str]]:
-    """Yield results by metric, or an error, of each picture in order; what the cache holds is not scored again.
+    """Yield results by metric, or an error, of each picture in order; cached ones are not computed again.
 
-    Args:
-        pictures: files.
-        metrics: names.
-        folder: of the cache.
-        references: the dark input of each picture, for metrics that need one.
-        progress: show a bar on stderr.
-        device: where the metrics compute.
-        options: ``workers`` and ``batch`` of ``lowlight_iqa.score``.
+    ``folder`` is that of the cache, ``references`` the dark input of each picture, ``progress`` shows a bar on stderr;
+    ``options`` are ``workers`` and ``batch`` of ``lowlight_iqa.score``.
     """
     made = make_metrics(metrics, None, device)
     with Cache(folder, made, attributes=True) as cache:
@@ -66,7 +58,7 @@ def full_reference_cached(
 
 
 def _fingerprint() -> str:
-    """SHA-256 of all that the figures depend on but the pictures."""
+    """Return the SHA-256 of everything but the pictures that the figures depend on."""
     versions = f"full reference {__version__} {full_reference.import_skimage().__version__}"
     code = [Path(str(module.__file__)).read_bytes() for module in (full_reference, images)]
     return hashlib.sha256(b" ".join([versions.encode(), *code])).hexdigest()

@@ -1,4 +1,4 @@
-"""Compare enhancement methods on the same pictures: scores, statistics, agreement of metrics, and the report of it."""
+"""Compare enhancement methods on the same pictures: scores, statistics, agreement of metrics, and a report."""
 
 from __future__ import annotations
 
@@ -42,64 +42,70 @@ def compare(
     progress: bool = False,
     **options: Any,
 ) -> Comparison:
-    """Compare the pictures that several enhancement methods made of the same inputs.
+    """Compare the pictures that several enhancement methods made from the same inputs.
 
     Args:
-        methods: the folder of each, by its name, or the folders alone. Pictures belong together by the stem of
-            their file's name, less a known suffix such as ``_out`` or ``_enhanced``.
-        metrics: names of metrics; None for ``DEFAULT``, and ``loe`` where there are inputs.
+        methods: the folder of each, by its name, or only the folders. Pictures are matched by the stem of their file's
+            name, without a known suffix such as ``_out`` or ``_enhanced``.
+        metrics: names of metrics; None for ``DEFAULT``, and ``loe`` if there are inputs.
         inputs: the folder of the dark pictures.
         references: the folder of the normal-light pictures; adds PSNR, SSIM and CIEDE2000.
-        out: where to write tables, figures and the page (extra ``report``); None for nowhere.
-        suffixes: what to cut off the names, instead of the known ones; () for nothing.
-        partial: leave out pictures that some folder lacks or that cannot be scored, instead of refusing.
+        out: folder for tables, figures and the page (extra ``report``); None writes nothing.
+        suffixes: suffixes to cut off the names, instead of the known ones; () for none.
+        partial: leave out pictures that a folder lacks or that cannot be scored, instead of raising an error.
         crop: of the page and the figure, see ``Comparison.write``.
         show: likewise.
         draws: resamples of the pictures for the intervals.
-        cache: folder of scores that are known; None for $LOWLIGHT_IQA_CACHE or ~/.cache/lowlight_iqa.
-        progress: show a bar on stderr.
+        cache: folder of cached scores; None for $LOWLIGHT_IQA_CACHE or ~/.cache/lowlight_iqa.
+        progress: show a progress bar on stderr.
         options: of ``lowlight_iqa.score``: ``device``, ``workers``, ``batch``.
 
     Raises:
-        ValueError: pictures without a partner or that cannot be scored, unless ``partial``; no such metric; ...
+        ValueError: pictures that have no match or cannot be scored, unless ``partial``; no such metric.
         OSError: a folder is missing.
     """
     folders = label_folders(methods, inputs, references)
     names = choose_metrics(metrics, inputs is not None)
-    if references is not None:
-        full_reference.import_skimage()
-    if out is not None:
-        from .report import import_extra
-
-        import_extra()  # better missed before the pictures are scored than after
+    _import_extras(references is not None, out is not None)
 
     matched = match_folders(folders, suffixes)
     if matched.missing and not partial:
-        raise ValueError(f"{matched.complaint()}; add them, or go on without with --partial")
+        raise ValueError(f"{matched.complaint()}; add them, or leave them out with --partial")
 
     result = _measure(folders, matched, names, cache_folder(cache), progress, options)
-    if result.failed and not partial:
-        reasons = "; ".join(list(result.failed.values())[:5])
-        raise ValueError(
-            f"{_pictures(len(result.failed))} could not be scored: {reasons}; "
-            "mend them, or go on without with --partial"
-        )
-    if not result.names:
-        raise ValueError(f"no picture could be scored for every method: {next(iter(result.failed.values()))}")
+    _check_failures(result, partial)
     result = replace(result, draws=draws)
     if out is not None:
         result.write(out, crop=crop, show=show)
     return result
 
 
-def _pictures(count: int) -> str:
-    return f"{count} picture{'s' * (count != 1)}"
+def _import_extras(references: bool, report: bool) -> None:
+    """Import optional packages now, rather than after scoring, so that one that is missing is noticed."""
+    if references:
+        full_reference.import_skimage()
+    if report:
+        from .report import import_extra
+
+        import_extra()
+
+
+def _check_failures(result: Comparison, partial: bool) -> None:
+    """Refuse pictures that could not be scored, or with ``partial`` only that there are no others."""
+    if result.failed and not partial:
+        count, reasons = len(result.failed), "; ".join(list(result.failed.values())[:5])
+        raise ValueError(
+            f"{count} picture{'s' * (count != 1)} could not be scored: {reasons}; "
+            "repair them, or leave them out with --partial"
+        )
+    if not result.names:
+        raise ValueError(f"no picture could be scored for every method: {next(iter(result.failed.values()))}")
 
 
 def label_folders(
     methods: Mapping[str, str | Path] | Sequence[str | Path], inputs: str | Path | None, references: str | Path | None
 ) -> dict[str, Path]:
-    """Name every folder; methods of the same folder name get as much of their path as tells them apart.
+    """Name every folder; methods in folders of the same name get as much of their path as tells them apart.
 
     Raises:
         TypeError: methods is one path.
@@ -108,7 +114,7 @@ def label_folders(
     if isinstance(methods, (str, os.PathLike)):
         raise TypeError(f"methods is a list of folders or a dict of them by name; give [{os.fspath(methods)!r}]")
     if not methods:
-        raise ValueError("there is no method to compare; give the folder of at least one")
+        raise ValueError("no method is given; give the folder of at least one")
     if isinstance(methods, Mapping):
         folders = {str(label): Path(folder) for label, folder in methods.items()}
     else:
@@ -116,7 +122,7 @@ def label_folders(
 
     for label in (INPUT, REFERENCE):
         if label in folders:
-            raise ValueError(f"a method may not be called {label!r}; name it: NAME={folders[label]}")
+            raise ValueError(f"a method must not be called {label!r}; name it: NAME={folders[label]}")
     if inputs is not None:
         folders[INPUT] = Path(inputs)
     if references is not None:
@@ -125,7 +131,7 @@ def label_folders(
 
 
 def _shortest_names(folders: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as few as tell them apart."""
+    """Return the last parts of each path, as few as tell them apart."""
     parts = [folder.resolve().parts for folder in folders]
     for index, own in enumerate(parts):
         if own in parts[:index]:
@@ -138,16 +144,12 @@ def _shortest_names(folders: Sequence[Path]) -> list[str]:
 
 
 def choose_metrics(metrics: Sequence[str] | None, have_inputs: bool) -> list[str]:
-    """Return the names of the metrics to score with.
-
-    Raises:
-        ValueError: no such metric, none at all, or one that needs the dark inputs where there are none.
-    """
+    """Return the names of the metrics to score with."""
     if metrics is None:
         return [*DEFAULT, *(["loe"] if have_inputs else [])]
     names = list(dict.fromkeys(metrics))
     if not names:
-        raise ValueError(f"there is no metric to compare by; name one, such as {DEFAULT[0]}")
+        raise ValueError(f"no metric is given; name one, such as {DEFAULT[0]}")
     for name in names:
         card = get_card(name)
         if card.needs_reference and not have_inputs:
@@ -160,11 +162,11 @@ Job: TypeAlias = tuple[str, str]  # a folder's label and a picture's name
 
 @dataclass
 class _Found:
-    """What scoring gives, job by job."""
+    """The results of scoring by job."""
 
     results: dict[Job, dict[str, Assessment]] = field(default_factory=dict)
     figures: dict[Job, Mapping[str, float]] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)  # {picture: why}
+    failed: dict[str, str] = field(default_factory=dict)  # {picture: reason}
 
     def value(self, job: Job, measure: Measure) -> float:
         """Return the score of a picture by a measure."""
@@ -216,7 +218,7 @@ def _measure(
 
 
 def _measures(metrics: Sequence[str], have_references: bool) -> dict[str, Measure]:
-    """The columns of the comparison."""
+    """Return the columns of the comparison."""
     measures = {}
     for name in metrics:
         card = get_card(name)
@@ -230,7 +232,7 @@ def _measures(metrics: Sequence[str], have_references: bool) -> dict[str, Measur
 
 
 def _explainer(results: Mapping[str, Assessment], measures: Mapping[str, Measure]) -> str:
-    """The first metric that names all six attributes; "" for none."""
+    """Return the first metric that has all six attributes, or ""."""
     known = (name for name in measures if name in results and set(ATTRIBUTES) <= set(results[name].attributes))
     return next(known, "")
 

@@ -1,4 +1,4 @@
-"""Figures of a comparison by matplotlib: for papers as PDF and PNG, for the page as SVG in its own colors."""
+"""Draw the figures of a comparison by matplotlib: PDF and PNG for papers, SVG in the page's colors for the page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -33,31 +34,6 @@ PANEL = 3.3  # inches wide
 POINTS = 80  # pictures up to which each is drawn
 LONGEST = 22  # letters of a method's name
 SHOWN = 3  # pictures in the figure of strips
-STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.usetex": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.grid.axis": "x",
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.5,
-    "ytick.major.size": 0,
-    "xtick.major.size": 3,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    "pdf.fonttype": 42,  # text stays text
-    "svg.fonttype": "none",
-    "svg.hashsalt": "lowlight_iqa",
-    "savefig.dpi": 200,
-}
 PAGE: dict[str, Any] = {
     "text.color": INK,
     "axes.edgecolor": INK,
@@ -71,20 +47,21 @@ PAGE: dict[str, Any] = {
 
 @contextmanager
 def style(**more: Any) -> Iterator[Any]:
-    """Yield matplotlib's Figure, drawn in this module's style whatever the user's own is."""
+    """Yield matplotlib's Figure with this module's style, whatever the user's own is."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with warnings.catch_warnings(), matplotlib.rc_context():
         matplotlib.rcdefaults()
-        settings: Any = {**STYLE, **more}
+        with as_file(files(__package__) / "template" / "figures.mplstyle") as path:
+            settings: Any = {**matplotlib.rc_params_from_file(path, use_default_template=False), **more}
         matplotlib.rcParams.update(settings)
         warnings.filterwarnings("ignore", message="Glyph")  # of file names in scripts that the font lacks
         yield Figure
 
 
 def plain(text: str) -> str:
-    """Keep matplotlib from reading a name as mathematics, and from running over with it."""
+    """Shorten a name, and keep matplotlib from reading it as mathematics."""
     text = "".join(character if character.isprintable() else " " for character in text)
     text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return text.replace("$", r"\$")
@@ -125,7 +102,7 @@ def panel_height(figure: str, comparison: Comparison) -> float:
 
 
 def draw_ranking(axes: Axes, comparison: Comparison, name: str) -> None:
-    """Means with their 95 % intervals, the best method on top."""
+    """Draw means with their 95 % intervals, the best method on top."""
     measure, found = comparison.measures[name], comparison.statistics[name]
     order = sorted(range(len(comparison.methods)), key=lambda index: int(found.rank[index]))
     for place, index in enumerate(order):
@@ -137,7 +114,7 @@ def draw_ranking(axes: Axes, comparison: Comparison, name: str) -> None:
 
 
 def draw_distribution(axes: Axes, comparison: Comparison, name: str) -> None:
-    """Every picture's score, or from 5 to 95 % where there are many; the box holds the middle half."""
+    """Draw every picture's score, or 5 to 95 % of many; the box holds the middle half."""
     measure, scores = comparison.measures[name], comparison.scores[name]
     for index in range(len(comparison.methods)):
         values = scores[:, index]
@@ -154,14 +131,14 @@ def draw_distribution(axes: Axes, comparison: Comparison, name: str) -> None:
 
 
 def draw_attributes(axes: Axes, comparison: Comparison) -> None:
-    """Mean of each attribute for each method with its 95 % interval; input and reference are hollow."""
+    """Draw each method's mean of each attribute with its 95 % interval; input and reference are hollow."""
     count = len(comparison.methods)
     for index, method in enumerate(comparison.methods):
         values = comparison.attributes[method]  # (N, 6)
         offset = (index - (count - 1) / 2) * min(0.2, 0.7 / count)
         rows = np.arange(len(ATTRIBUTES)) + offset
         if len(values) >= FEWEST:
-            low, high = np.percentile(resample_means(values, comparison.draws, 0), [2.5, 97.5], axis=0)
+            low, high = np.percentile(resample_means(values, comparison.draws), [2.5, 97.5], axis=0)
             axes.hlines(rows, low, high, color=color(index), linewidth=1.5)
         axes.plot(values.mean(0), rows, "o", color=color(index), markersize=4.5, label=plain(method))
     for label, marker in ((INPUT, "v"), (REFERENCE, "s")):
@@ -177,7 +154,7 @@ def draw_attributes(axes: Axes, comparison: Comparison) -> None:
 
 
 def draw_agreement(axes: Axes, comparison: Comparison, figure: str) -> None:
-    """Share of pairs of methods that each metric orders as a full-reference figure does, with its 95 % interval."""
+    """Draw the share of pairs of methods that each metric orders as a full-reference figure does, with intervals."""
     rows = [row for row in comparison.agreement if row.figure == figure]
     for place, row in enumerate(rows):
         if row.pairs_interval is not None:
@@ -198,7 +175,7 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def svg(draw: Draw, height: float) -> str:
-    """Return a panel as SVG for the page: its text in the page's color and font, no names of its own."""
+    """Return a panel as SVG for the page, with the page's text color and font and without ids."""
     with style(**PAGE) as figure_class:
         figure = figure_class(figsize=(PANEL, height))
         draw(figure.add_subplot())
@@ -214,11 +191,7 @@ def svg(draw: Draw, height: float) -> str:
 
 
 def write_figures(comparison: Comparison, folder: Path, crop: Box | None, show: Sequence[str] | None) -> list[str]:
-    """Write every figure as PDF and PNG; return their names.
-
-    Raises:
-        ValueError: a picture of ``show`` is not among those compared.
-    """
+    """Write every figure as PDF and PNG; return their names."""
     make_folder(folder)
     black = {key: "black" for key, value in PAGE.items() if value == INK}
     with style(**black, **{"grid.color": "#dddddd"}) as figure_class:
@@ -236,7 +209,7 @@ def write_figures(comparison: Comparison, folder: Path, crop: Box | None, show: 
 
 
 def _grid(figure_class: type[Figure], draws: Sequence[Draw], height: float) -> Figure:
-    """Panels in rows of three at most."""
+    """Draw panels in rows of at most three."""
     columns = min(3, len(draws))
     rows = math.ceil(len(draws) / columns)
     figure = figure_class(figsize=(PANEL * columns, height * rows))
@@ -248,7 +221,7 @@ def _grid(figure_class: type[Figure], draws: Sequence[Draw], height: float) -> F
 def draw_strips(
     figure_class: type[Figure], comparison: Comparison, crop: Box | None, show: Sequence[str] | None
 ) -> Figure:
-    """Draw pictures in rows, the crop of each beneath it, input, methods and reference side by side."""
+    """Draw pictures in rows with their crops beneath: input, methods and reference side by side."""
     names = list(show) if show else [comparison.names[index] for index in most_different(comparison.spread)]
     for name in names:
         if name not in comparison.names:
@@ -277,7 +250,7 @@ def draw_strips(
 
 
 def most_different(spread: Matrix) -> list[int]:
-    """Places of the ``SHOWN`` pictures on which methods differ most."""
+    """Return the indices of the ``SHOWN`` pictures on which methods differ most."""
     return [int(index) for index in np.argsort(-spread, kind="stable")[:SHOWN]]
 
 
@@ -287,7 +260,7 @@ def _show(axes: Axes, pixels: Any) -> None:
 
 
 def _outline(axes: Axes, shape: Sequence[int], box: Sequence[float]) -> None:
-    """Draw the crop's border in white on black, seen on dark and on light pictures."""
+    """Draw the crop's border in white on black, visible on dark and light pictures."""
     from matplotlib.patches import Rectangle
 
     height, width = shape[:2]

@@ -4,14 +4,13 @@ Wang et al., "Image quality assessment: from error visibility to structural simi
 Dalal, "The CIEDE2000 color-difference formula", Color Research and Application 2005.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..extras import require
 from ..images import read_image
 
 NAMES = ("psnr", "ssim", "ciede2000")
@@ -25,17 +24,9 @@ IDENTICAL = 100.0  # dB, for a PSNR that would be infinite: means and ranks stay
 MIN_SIZE = 11  # the window of SSIM
 
 
-def import_skimage() -> ModuleType:
-    """Import scikit-image.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import skimage
-    except ImportError as error:
-        raise ValueError('references need scikit-image: pip install "lowlight_iqa[report]"') from error
-    return skimage
+def import_skimage(module: str = "skimage") -> Any:
+    """Import a module of scikit-image."""
+    return require(module, "references need scikit-image", "report")
 
 
 def measure(picture: Path, reference: Path) -> dict[str, float]:
@@ -57,34 +48,26 @@ def measure(picture: Path, reference: Path) -> dict[str, float]:
 
 
 def psnr(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Peak signal-to-noise ratio of pictures (H, W, 3) in [0, 1], in dB, ``IDENTICAL`` at most."""
-    import_skimage()
-    from skimage.metrics import peak_signal_noise_ratio
-
+    """Return the peak signal-to-noise ratio in dB of pictures (H, W, 3) in [0, 1], at most ``IDENTICAL``."""
     if np.array_equal(a, b):
         return IDENTICAL
-    return min(IDENTICAL, float(peak_signal_noise_ratio(b, a, data_range=1.0)))
+    return min(IDENTICAL, float(import_skimage("skimage.metrics").peak_signal_noise_ratio(b, a, data_range=1.0)))
 
 
 def ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Structural similarity of pictures (H, W, 3) in [0, 1], with the window of its paper."""
-    import_skimage()
-    from skimage.metrics import structural_similarity
-
-    similarity = structural_similarity(
+    """Return the structural similarity of pictures (H, W, 3) in [0, 1], with the window of its paper."""
+    similarity = import_skimage("skimage.metrics").structural_similarity(
         a, b, data_range=1.0, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     return float(similarity)
 
 
 def ciede2000(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Mean CIEDE2000 difference of pictures (H, W, 3), sRGB in [0, 1]."""
-    import_skimage()
-    from skimage.color import deltaE_ciede2000, rgb2lab
-
-    return float(deltaE_ciede2000(rgb2lab(b), rgb2lab(a)).mean())
+    """Return the mean CIEDE2000 difference of pictures (H, W, 3), sRGB in [0, 1]."""
+    color = import_skimage("skimage.color")
+    return float(color.deltaE_ciede2000(color.rgb2lab(b), color.rgb2lab(a)).mean())
 
 
 def _read(file: Path) -> NDArray[np.float64]:
-    """A file as (H, W, 3) float64 in [0, 1]."""
+    """Read a file as (H, W, 3) float64 in [0, 1]."""
     return np.ascontiguousarray(read_image(file).permute(1, 2, 0).numpy(), dtype=np.float64)

@@ -1,6 +1,4 @@
-"""Find the pictures of several folders that belong together: by the stem of their file name, less a known suffix."""
-
-from __future__ import annotations
+"""Match the pictures of several folders by the stem of their file names, without a known suffix."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +6,7 @@ from pathlib import Path
 
 from ..images import SUFFIXES
 
-# What codes append to the name of the picture they were given, and what data sets call the two sides of a pair.
+# What enhancement codes append to a picture's name, and what data sets call the two sides of a pair.
 WORDS = (
     *("out", "output", "enhanced", "enhance", "result", "restored", "pred", "prediction", "fake_B", "fake"),
     *("low", "dark", "input", "high", "normal", "gt", "reference", "ref"),
@@ -18,15 +16,14 @@ KNOWN = tuple(mark + word for mark in "_-" for word in WORDS)
 
 @dataclass(frozen=True)
 class Matched:
-    """The pictures that all folders hold, and what has no partner."""
+    """The pictures that all folders hold, and those that some folder lacks."""
 
     names: tuple[str, ...]
-    files: Mapping[str, Mapping[str, Path]]  # {folder's label: {name: file}}, names of all folders alone
-    unmatched: Mapping[str, Mapping[str, Path]]  # {folder's label: {name: file}} of those that another folder lacks
-    missing: Mapping[str, tuple[str, ...]]  # {name: labels of the folders without it}
+    files: Mapping[str, Mapping[str, Path]]  # {folder's label: {name: file}}
+    missing: Mapping[str, tuple[str, ...]]  # {name: labels of the folders that lack it}
 
     def complaint(self) -> str:
-        """Say what has no partner, in one line; "" if all have."""
+        """Say which pictures some folder lacks, in one line; "" if none."""
         if not self.missing:
             return ""
         shown = [f"{name!r} (not in {', '.join(labels)})" for name, labels in list(self.missing.items())[:5]]
@@ -38,14 +35,12 @@ class Matched:
 
 
 def match_folders(folders: Mapping[str, Path], suffixes: Sequence[str] | None = None) -> Matched:
-    """Match the pictures of folders.
+    """Match the pictures of folders, searched recursively; a picture's name is its path in the folder.
 
-    Args:
-        folders: by label; each is searched recursively, a picture's name is its path in the folder.
-        suffixes: what is cut off the end of a name, instead of ``KNOWN`` and the folder's own name; () for nothing.
+    ``suffixes`` are cut off the names, instead of ``KNOWN`` and the folder's own name; () for none.
 
     Raises:
-        NotADirectoryError: a folder is none.
+        NotADirectoryError: no such folder.
         ValueError: a folder without pictures, two files of one name in a folder, no name that all folders have.
     """
     named = {label: _named(folder, suffixes) for label, folder in folders.items()}
@@ -55,19 +50,16 @@ def match_folders(folders: Mapping[str, Path], suffixes: Sequence[str] | None = 
     names = tuple(name for name in everything if name not in missing)
     if not names:
         examples = "; ".join(f"{label}: {next(iter(files.values())).name}" for label, files in named.items())
-        raise ValueError(f"no picture is in every folder ({examples}); rename them or name what to cut with --suffix")
+        raise ValueError(f"no picture is in every folder ({examples}); rename them, or give the suffix with --suffix")
     return Matched(
         names=names,
         files={label: {name: files[name] for name in names} for label, files in named.items()},
-        unmatched={
-            label: {name: file for name, file in files.items() if name in missing} for label, files in named.items()
-        },
         missing=missing,
     )
 
 
 def cut_suffix(stem: str, suffixes: Iterable[str]) -> str:
-    """Cut every known suffix off the end of a stem, whatever its case; a stem that is nothing else stays."""
+    """Cut every known suffix, in any case, off the end of a stem, but not the whole stem."""
     ordered = sorted(filter(None, suffixes), key=len, reverse=True)
     cut = True
     while cut:
@@ -80,12 +72,12 @@ def cut_suffix(stem: str, suffixes: Iterable[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """Write bytes of a file's name that are no text as escapes, so that the name can be written anywhere."""
+    """Write the bytes of a file's name that are not text as escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Order names as people do: 2 before 10."""
+    """Return a sort key that orders numbers in names by value: 2 before 10."""
     key: list[tuple[int, int, str]] = []
     digits = ""
     for character in name + "\0":
@@ -100,9 +92,9 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _named(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
-    """The pictures of a folder by name."""
+    """Return the pictures of a folder by name."""
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is no folder; give the folder that holds a method's pictures")
+        raise NotADirectoryError(f"{folder} is not a folder; give the folder of a method's pictures")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise ValueError(f"{folder} holds no pictures ({' '.join(sorted(SUFFIXES))})")
@@ -114,8 +106,8 @@ def _named(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
         name = printable((file.parent.relative_to(folder) / cut_suffix(file.stem, suffixes)).as_posix())
         if name in named:
             raise ValueError(
-                f"{named[name]} and {file} are both picture {name!r}; leave one of them, "
-                "or say what to cut off the names with --suffix ('' for nothing)"
+                f"{named[name]} and {file} are both picture {name!r}; remove one of them, "
+                "or give the suffix to cut off the names with --suffix ('' for none)"
             )
         named[name] = file
     return named

@@ -1,10 +1,7 @@
-"""The report page: what the template shows, put into words and numbers. The page loads nothing from anywhere."""
-
-from __future__ import annotations
+"""Render the report page: collect what the template shows. The page loads nothing from the network."""
 
 import base64
 import hashlib
-import math
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import groupby
@@ -16,9 +13,9 @@ from .. import __version__
 from ..attributes import ATTRIBUTES
 from .figures import POINTS, color, panel_height, panels, svg
 from .pictures import THUMB, Strip
-from .result import Comparison, Measure
+from .result import Comparison
 from .significance import FEWEST, LEVEL, Matrix
-from .tables import KINDS, caption, decimals, marks, number, ordered_measures, tested, top
+from .tables import KINDS, caption, decimals, number, ordered_measures, table_cell, tested, top, unranked_mean
 
 SECTIONS = {
     "scores": "Scores",
@@ -35,7 +32,7 @@ GALLERY = 8  # pictures in each list of disagreements
 
 
 def render(comparison: Comparison, strips: Sequence[Strip], figures: Sequence[str], chosen_crop: bool = True) -> str:
-    """Return the page. Every string of a file's name is escaped by the template."""
+    """Return the page; the template escapes every file name."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -80,7 +77,7 @@ def render(comparison: Comparison, strips: Sequence[Strip], figures: Sequence[st
 
 
 def _overview(comparison: Comparison) -> dict[str, Any]:
-    """The head, the table of means, and what each measure is."""
+    """Return the head, the table of means and the facts of each measure."""
     measures = [comparison.measures[name] for name in ordered_measures(comparison)]
     count, methods = len(comparison.names), len(comparison.methods)
     ranked = methods > 1
@@ -94,13 +91,13 @@ def _overview(comparison: Comparison) -> dict[str, Any]:
         "title": f"Comparison of {methods} method{'s' * (methods != 1)} on {count} picture{'s' * (count != 1)}",
         "methods": comparison.methods,
         "labels": comparison.labels,
-        "beside": list(comparison.beside),
-        "measures": [_measure_facts(measure) for measure in measures],
+        "beside": comparison.beside,
+        "measures": measures,
         "kinds": [(KINDS[kind], len(list(run))) for kind, run in groupby(measure.needs for measure in measures)],
         "notes": comparison.notes(),
         "table": rows,
         "unranked": [
-            {"label": label, "cells": [_mean_beside(comparison, label, measure.name) for measure in measures]}
+            {"label": label, "cells": [unranked_mean(comparison, label, measure.name) for measure in measures]}
             for label in comparison.beside
         ],
         "ranked": ranked,
@@ -108,42 +105,29 @@ def _overview(comparison: Comparison) -> dict[str, Any]:
         "caption": caption(comparison),
         "intervals": count >= FEWEST,
         "distribution_caption": f"{'Each dot is a picture, ' * (count <= POINTS)}{spread}, the stroke the median.",
-        "unmatched": [{"name": name, "missing": labels} for name, labels in comparison.matched.missing.items()],
-        "failed": list(comparison.failed.values()),
-    }
-
-
-def _measure_facts(measure: Measure) -> dict[str, str]:
-    return {
-        "name": measure.name,
-        "arrow": measure.arrow,
-        "needs": {"no reference": "no reference", "dark input": "needs the dark input"}.get(
-            measure.needs, "full reference: needs the normal-light picture"
-        ),
-        "summary": measure.summary,
+        "unmatched": comparison.matched.missing,
+        "failed": comparison.failed,
     }
 
 
 def _cell(comparison: Comparison, measure: str, method: int) -> dict[str, Any]:
     found, places = comparison.statistics[measure], decimals(comparison, measure)
-    low, high = found.interval[method]
     return {
+        **table_cell(comparison, measure, method)._asdict(),
         "value": f"{found.mean[method]:.8g}",
-        "mean": number(found.mean[method], places),
-        "mark": marks(comparison, measure)[method],
-        "letters": found.letters[method],
-        "deviation": number(found.deviation[method], places) if math.isfinite(found.deviation[method]) else "",
-        "interval": f"{number(low, places)}, {number(high, places)}" if math.isfinite(low) else "",
+        "interval": _span(found.interval[method], places),
     }
 
 
-def _mean_beside(comparison: Comparison, label: str, measure: str) -> str:
-    score = comparison.score_of(label, measure)
-    return "" if score is None else number(float(score.mean()), decimals(comparison, measure))
+def _span(interval: Any, places: int) -> str:
+    """Write an interval; "" if it is not known."""
+    if interval is None or not np.isfinite(interval).all():
+        return ""
+    return f"{number(interval[0], places)}, {number(interval[1], places)}"
 
 
 def _pairs(comparison: Comparison) -> dict[str, Any]:
-    """For each measure a square of methods: share of pictures won and p-value."""
+    """Return a square of methods for each measure: share of pictures won and p-value."""
     tables = []
     count = len(comparison.methods)
     for name in ordered_measures(comparison):
@@ -161,14 +145,7 @@ def _pairs(comparison: Comparison) -> dict[str, Any]:
             if len(members) > 1
         ]
         said = f"Cannot be told apart: {'; '.join(alike)}." if alike else "All methods differ."
-        tables.append(
-            {
-                "name": name,
-                "arrow": comparison.measures[name].arrow,
-                "rows": rows,
-                "groups": said,
-            }
-        )
+        tables.append({"name": name, "arrow": comparison.measures[name].arrow, "rows": rows, "groups": said})
     return {"pairs": tables, "pair_count": count * (count - 1) // 2, "level": LEVEL}
 
 
@@ -186,19 +163,14 @@ def _attributes(comparison: Comparison) -> dict[str, Any]:
 
 
 def _agreement(comparison: Comparison) -> dict[str, Any]:
-    def percent(interval: tuple[float, float] | None) -> str:
-        return "" if interval is None else f"{100 * interval[0]:.0f}, {100 * interval[1]:.0f}"
-
     rows = [
         {
             "measure": row.measure,
             "figure": row.figure,
             "pairs": number(100 * row.pairs, 0),
-            "pairs_interval": percent(row.pairs_interval),
+            "pairs_interval": _span(row.pairs_interval and [100 * end for end in row.pairs_interval], 0),
             "srcc": "" if row.srcc is None else number(row.srcc, 2),
-            "srcc_interval": ""
-            if row.srcc_interval is None
-            else f"{number(row.srcc_interval[0], 2)}, {number(row.srcc_interval[1], 2)}",
+            "srcc_interval": _span(row.srcc_interval, 2),
         }
         for row in comparison.agreement
     ]
@@ -206,7 +178,7 @@ def _agreement(comparison: Comparison) -> dict[str, Any]:
 
 
 def _disagreement(comparison: Comparison, strips: Sequence[Strip]) -> dict[str, Any]:
-    """The pictures on which methods, and on which measures, are furthest apart."""
+    """Return the pictures on which methods, and those on which measures, differ most."""
 
     def gallery(values: Matrix, places: int) -> list[dict[str, Any]]:
         items = []
@@ -230,7 +202,7 @@ def _thumb_size(width: int, height: int) -> dict[str, int]:
 
 
 def _pictures(comparison: Comparison, strips: Sequence[Strip]) -> dict[str, Any]:
-    """The strips, and what the script sorts them by."""
+    """Return the strips and the script's data for sorting them."""
     names = ordered_measures(comparison)
     places = {name: decimals(comparison, name) for name in names}
     first = comparison.scores[names[0]]
@@ -273,7 +245,7 @@ def _pictures(comparison: Comparison, strips: Sequence[Strip]) -> dict[str, Any]
 
 
 def _score_cells(comparison: Comparison, measure: str, index: int, places: int) -> list[dict[str, Any]]:
-    """One measure of one picture for every label; the best method is marked unless all print alike."""
+    """Return a picture's scores by one measure for every label; the best method is marked unless all print alike."""
     shown = [number(score, places) for score in comparison.scores[measure][index]]
     values = [float(text) for text in shown]
     best = min(values) if comparison.measures[measure].lower_better else max(values)
@@ -287,7 +259,7 @@ def _score_cells(comparison: Comparison, measure: str, index: int, places: int) 
 
 
 def _attribute_rows(comparison: Comparison, index: int) -> list[dict[str, Any]]:
-    """Six rows of one picture; bars go from 1 to 5."""
+    """Return a picture's attributes; bars go from 1 to 5."""
     if not comparison.attributes:
         return []
     rows = []

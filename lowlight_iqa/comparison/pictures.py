@@ -1,4 +1,4 @@
-"""The pictures of the report page: thumbnails, large views and enlarged crops, as files named by what they show."""
+"""The pictures of the report page: thumbnails, large views and enlarged crops, in files named by hashes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OURS = re.compile(r"[0-9a-f]{20}-(thumb|large|crop)\.(jpg|[0-9-]+\.part)")  # .p
 
 @dataclass(frozen=True)
 class View:
-    """The files that show one picture, relative to the page, and its size."""
+    """The files of one picture, relative to the page, and its size."""
 
     thumb: str
     large: str
@@ -48,23 +48,19 @@ class View:
 
 @dataclass(frozen=True)
 class Strip:
-    """A picture as input, methods and reference have it."""
+    """A picture as input, by every method and as reference."""
 
     name: str
     views: Mapping[str, View]  # by label
     box: Relative  # of the crop
 
 
-def make_strips(comparison: Comparison, out: Path, crop: Box | None, progress: bool = False) -> list[Strip]:
-    """Write the files of every picture that are not there yet, and remove those that nothing shows any more.
+def make_strips(comparison: Comparison, out: Path, crop: Box | None) -> list[Strip]:
+    """Write the missing files of every picture, and remove files that are no longer used.
 
-    Files are named by the hash of the picture, so a second run writes nothing and an interrupted one goes on.
-
-    Raises:
-        ValueError: the crop lies outside a picture.
+    Files are named by the hash of the picture, so a second run writes nothing and an interrupted one continues. A crop
+    outside a picture is a ValueError.
     """
-    from tqdm import tqdm
-
     folder = out / FOLDER
     make_folder(folder)
     memory = folder / "index.json"
@@ -75,8 +71,7 @@ def make_strips(comparison: Comparison, out: Path, crop: Box | None, progress: b
 
     strips, remembered = [], {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and encodes without the interpreter's lock
-        results = pool.map(make, comparison.names)
-        for key, entry, strip in tqdm(results, total=len(comparison.names), desc="page", disable=not progress):
+        for key, entry, strip in pool.map(make, comparison.names):
             remembered[key] = entry
             strips.append(strip)
 
@@ -89,7 +84,7 @@ def make_strips(comparison: Comparison, out: Path, crop: Box | None, progress: b
 
 
 def _read_memory(file: Path) -> dict[str, dict[str, Any]]:
-    """What an earlier run found: the box and sizes of each strip; nothing if there was none."""
+    """Read the boxes and sizes of an earlier run, if there was one."""
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -135,11 +130,7 @@ def read_pixels(file: Path) -> Pixels:
 
 
 def relative_box(pictures: Mapping[str, Pixels], methods: Sequence[str], crop: Box | None, name: str) -> Relative:
-    """Return the crop of one picture, the caller's or where the methods differ most.
-
-    Raises:
-        ValueError: the caller's lies outside.
-    """
+    """Return the crop of one picture: the caller's, or where the methods differ most."""
     height, width = pictures[methods[0]].shape[:2]
     if crop is None:
         others = methods if len(methods) > 1 else list(pictures)  # one method is compared with input and reference
@@ -156,8 +147,8 @@ def relative_box(pictures: Mapping[str, Pixels], methods: Sequence[str], crop: B
 def where_different(pictures: Sequence[Pixels]) -> Relative:
     """Find the part, 1/``ZOOM`` of each side, in which pictures of one scene differ most.
 
-    Each picture's own mean color is taken out first: a difference of exposure alone is everywhere. Pictures that
-    nowhere differ are cropped in the middle.
+    The mean color of each picture is subtracted first, as a difference of exposure is everywhere. Pictures that do not
+    differ are cropped in the middle.
     """
     from PIL import Image
 
@@ -181,7 +172,7 @@ def where_different(pictures: Sequence[Pixels]) -> Relative:
 
 
 def cut(pixels: Pixels, box: Relative) -> Pixels:
-    """Return the part of a picture inside a box, one pixel at least."""
+    """Return the part of a picture inside a box, at least one pixel."""
     height, width = pixels.shape[:2]
     x, y, w, h = box
     left, top = min(width - 1, round(x * width)), min(height - 1, round(y * height))
@@ -208,7 +199,7 @@ def _shrunk(image: Image, side: int) -> Image:
 
 
 def _save(image: Image, file: Path, quality: int) -> None:
-    """Write a JPEG with full color resolution; whole or not at all."""
+    """Write a JPEG with full color resolution, unless it exists."""
     if file.is_file():
         return
     part = file.with_suffix(f".{os.getpid()}-{id(image)}.part")

@@ -1,27 +1,19 @@
 """Write everything a comparison gives: tables, scores, summary, figures and the page."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..extras import require
 from ..wholefile import make_folder, write_whole
 from .pictures import Box
 from .result import Comparison
 
 
 def import_extra() -> None:
-    """Import what the report is made with.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f'the report needs {error.name}: pip install "lowlight_iqa[report]"') from error
+    """Import what the report is made with."""
+    for name in ("jinja2", "matplotlib"):
+        require(name, f"the report needs {name}", "report")
 
 
 def write(comparison: Comparison, out: Path, *, crop: Box | None, show: Sequence[str] | None) -> Path:

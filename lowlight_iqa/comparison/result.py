@@ -44,13 +44,13 @@ class Measure:
 
     @property
     def arrow(self) -> str:
-        """Return the direction of better scores."""
+        """The direction of better scores."""
         return "↓" if self.lower_better else "↑"
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a metric orders the methods as a full-reference figure does, picture by picture; + is agreement."""
+    """Whether a metric orders the methods as a full-reference figure does, picture by picture; + is agreement."""
 
     measure: str
     figure: str
@@ -79,7 +79,7 @@ class Comparison:
 
     @cached_property
     def statistics(self) -> Mapping[str, Statistics]:
-        """What each measure says of the methods."""
+        """Statistics of the methods by measure."""
         return {
             name: analyze(self.scores[name], measure.lower_better, draws=self.draws)
             for name, measure in self.measures.items()
@@ -87,12 +87,12 @@ class Comparison:
 
     @cached_property
     def mean_rank(self) -> Matrix:
-        """Mean rank (K,) of each method over the measures, all of one weight."""
+        """Mean rank (K,) of each method over the measures, with equal weights."""
         return np.asarray(np.mean([found.rank for found in self.statistics.values()], axis=0))
 
     @cached_property
     def agreement(self) -> Sequence[Agreement]:
-        """How each metric agrees with each full-reference figure on the order of the methods."""
+        """Agreement of each metric with each full-reference figure on the order of the methods."""
         references = [measure for measure in self.measures.values() if measure.needs == FULL_REFERENCE]
         metrics = [measure for measure in self.measures.values() if measure.needs != FULL_REFERENCE]
         if len(self.methods) < 2:
@@ -108,7 +108,7 @@ class Comparison:
         pairs_interval, srcc_interval, mean = None, None, None
         enough = len(self.names) >= FEWEST
         if enough:
-            counts = resample_means(np.stack([alike, ordered], 1), self.draws, 0)  # (draws, 2)
+            counts = resample_means(np.stack([alike, ordered], 1), self.draws)  # (draws, 2)
             shares = np.divide(counts[:, 0], counts[:, 1], out=np.full(self.draws, 0.5), where=counts[:, 1] > 0)
             pairs_interval = _middle(shares)
 
@@ -116,13 +116,13 @@ class Comparison:
             gains = zip(self._oriented(metric.name), self._oriented(figure.name), strict=True)
             each = np.array([[srcc(a, b)] for a, b in gains])  # (N, 1)
             mean = float(each.mean())
-            srcc_interval = _middle(resample_means(each, self.draws, 0)) if enough else None
+            srcc_interval = _middle(resample_means(each, self.draws)) if enough else None
         share = float(alike.sum() / ordered.sum()) if ordered.any() else 0.5
         return Agreement(metric.name, figure.name, share, pairs_interval, mean, srcc_interval)
 
     @cached_property
     def spread(self) -> Matrix:
-        """How far apart the methods are on each picture (N,): their range in deviations, mean over the measures."""
+        """Range of the methods on each picture (N,) in standard deviations, mean over the measures."""
         parts = []
         for values in self.scores.values():
             deviation = values.std()
@@ -131,39 +131,39 @@ class Comparison:
 
     @cached_property
     def conflict(self) -> Matrix:
-        """How the measures contradict each other on each picture (N,).
+        """How much the measures contradict each other on each picture (N,).
 
-        The share of all pairs of methods that two measures order differently, over all pairs of measures; a tie counts
-        half, and 0 is what two methods or two measures are needed for.
+        The share of pairs of methods that two measures order differently, over all pairs of measures; a tie counts
+        half. 0 if there are fewer than two methods or measures.
         """
         orders = [self._signs(name) for name in self.measures]
         both = [(1 - a * b).mean(1) / 2 for a, b in combinations(orders, 2) if a.size]
         return np.asarray(np.mean(both, axis=0)) if both else np.zeros(len(self.names))
 
     def _signs(self, name: str) -> Matrix:
-        """Which method of each pair a measure prefers on each picture: 1, -1 or 0, (N, pairs)."""
+        """Return the method of each pair that a measure prefers on each picture: 1, -1 or 0, (N, pairs)."""
         gains = self._oriented(name)
         first, second = np.triu_indices(len(self.methods), 1)
         return exact_signs(gains[:, first] - gains[:, second], tie_width(gains))
 
     def _oriented(self, name: str) -> Matrix:
-        """Scores (N, K) of a measure, turned so that higher is better."""
+        """Return the scores (N, K) of a measure, oriented so that higher is better."""
         return -self.scores[name] if self.measures[name].lower_better else self.scores[name]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The columns of a picture's strip: input, methods, reference."""
+        """Input, methods and reference, as far as they exist."""
         first, last = [(label,) if label in self.files else () for label in (INPUT, REFERENCE)]
         return (*first, *self.methods, *last)
 
     def score_of(self, label: str, measure: str) -> Matrix | None:
-        """Scores (N,) of a method, the input or the reference, or None where the measure does not apply."""
+        """Return scores (N,) of a method, the input or the reference; None if the measure does not apply."""
         if label in self.methods:
             return np.asarray(self.scores[measure][:, self.methods.index(label)])
         return self.beside.get(label, {}).get(measure)
 
     def notes(self) -> list[str]:
-        """What a reader has to know of these figures, in sentences."""
+        """Return what a reader must know about these figures, in sentences."""
         count, pairs = len(self.names), len(self.methods) * (len(self.methods) - 1) // 2
         notes = [f"{complaint}." for complaint in [self.matched.complaint()] if complaint]
         if self.failed:
@@ -184,7 +184,7 @@ class Comparison:
         return "\n".join([markdown(self).rstrip(), *self.notes()])
 
     def facts(self) -> dict[str, Any]:
-        """Everything but the single scores, JSON-able."""
+        """Return everything but the single scores, as JSON values."""
         from .tables import facts
 
         return facts(self)
@@ -194,7 +194,7 @@ class Comparison:
 
         Args:
             out: the folder.
-            crop: x, y, width and height in pixels of what is shown enlarged; None to find where methods differ most.
+            crop: x, y, width and height in pixels of the enlarged part; None for where methods differ most.
             show: pictures of ``figures/strips``; None for those on which methods differ most.
 
         Raises:
@@ -206,6 +206,6 @@ class Comparison:
 
 
 def _middle(values: Matrix) -> tuple[float, float]:
-    """The middle 95 % of resampled values."""
+    """Return the middle 95 % of resampled values."""
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -1,11 +1,9 @@
-"""Which methods differ on the same pictures: bootstrap intervals, signed-rank tests, groups and their letters.
+"""Test which methods differ on the same pictures: bootstrap intervals, signed-rank tests, groups and their letters.
 
 F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1945; S. Holm, "A simple sequentially
 rejective multiple test procedure", Scand. J. Statistics 1979; H.-P. Piepho, "An algorithm for a letter-based
 representation of all-pairwise comparisons", J. Computational and Graphical Statistics 2004.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 Matrix: TypeAlias = NDArray[np.float64]
 
 LEVEL = 0.05  # of a family of tests: the pairs of methods under one metric
-EXACT = 50  # pictures up to which p-values are counted out, not approximated
-TIE = 1e-5  # of the largest score: smaller differences are below what a score is exact to
-FEWEST = 3  # pictures that can be resampled
+EXACT = 50  # pictures up to which p-values are exact, not approximated
+TIE = 1e-5  # of the largest score; smaller differences may be rounding
+FEWEST = 3  # pictures to resample, at least
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one metric says of K methods over the same pictures."""
+    """Statistics of K methods under one metric, over the same pictures."""
 
     mean: Matrix  # (K,)
     deviation: Matrix  # (K,), of the pictures; NaN for one picture
@@ -34,7 +32,7 @@ class Statistics:
     rank_interval: Matrix  # (K, 2)
     p_value: Matrix  # (K, K), Holm-corrected; 1 on the diagonal
     share_won: Matrix  # (K, K), of the pictures on which the row's method beats the column's; a tie counts half
-    letters: tuple[str, ...]  # methods that share a letter cannot be told apart
+    letters: tuple[str, ...]  # methods that share a letter do not differ significantly
 
     @property
     def groups(self) -> dict[str, list[int]]:
@@ -46,14 +44,10 @@ class Statistics:
         return dict(sorted(found.items()))
 
 
-def analyze(scores: ArrayLike, lower_better: bool, *, draws: int = 2000, seed: int = 0) -> Statistics:
-    """Compare methods by their scores on the same pictures.
+def analyze(scores: ArrayLike, lower_better: bool, *, draws: int = 2000) -> Statistics:
+    """Compare methods by their scores (N pictures, K methods) on the same pictures.
 
-    Args:
-        scores: (N pictures, K methods), finite.
-        lower_better: whether a lower score is better.
-        draws: resamples of the pictures; all methods share each.
-        seed: of the resampling.
+    The intervals are from ``draws`` resamples of the pictures, the same for all methods.
 
     Raises:
         ValueError: no pictures, no methods, or a score that is not finite.
@@ -71,7 +65,7 @@ def analyze(scores: ArrayLike, lower_better: bool, *, draws: int = 2000, seed: i
     nothing = np.full((methods, 2), np.nan)
     interval, rank_interval = nothing, nothing
     if count >= FEWEST:
-        resampled = resample_means(values, draws, seed)
+        resampled = resample_means(values, draws)
         interval = np.percentile(resampled, [2.5, 97.5], axis=0).T
         ranks = rank_means(resampled, lower_better, tie)
         rank_interval = np.percentile(ranks, [2.5, 97.5], axis=0, method="nearest").T
@@ -95,22 +89,22 @@ def tie_width(values: Matrix) -> float:
     return TIE * float(np.abs(values).max())
 
 
-def resample_means(values: Matrix, draws: int, seed: int) -> Matrix:
-    """Means (draws, K) over pictures drawn with replacement, the same ones for every method."""
+def resample_means(values: Matrix, draws: int) -> Matrix:
+    """Return the means (draws, K) over pictures drawn with replacement, the same ones for every method."""
     count = len(values)
-    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)  # (draws, N)
+    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=draws)  # (draws, N)
     return np.asarray(times @ values / count)
 
 
 def rank_means(means: Matrix, lower_better: bool, tie: float) -> NDArray[np.int64]:
-    """Ranks (..., K) of methods, 1 for the best; those within ``tie`` of each other share the better one."""
+    """Return the ranks (..., K) of methods, 1 for the best; those within ``tie`` of each other share the better one."""
     gains = -means if lower_better else means
     ahead = gains[..., None, :] > gains[..., :, None] + tie  # (..., K, K): is the second ahead of the first
     return np.asarray(1 + ahead.sum(-1))
 
 
 def exact_signs(differences: Matrix, tie: float) -> Matrix:
-    """Signs of differences: 1, -1, and 0 for those that are ties."""
+    """Return the signs of differences: 1, -1, or 0 for ties."""
     return np.where(np.abs(differences) <= tie, 0.0, np.sign(differences))
 
 
@@ -134,10 +128,10 @@ def compare_pairs(gains: Matrix, tie: float) -> tuple[Matrix, Matrix]:
 
 
 def signed_rank(differences: ArrayLike) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test; zeros are left out, 1 where nothing else is there.
+    """Return the two-sided p-value of Wilcoxon's signed-rank test without zeros; 1 if all differences are zero.
 
-    Up to ``EXACT`` differences the null distribution is counted out with their own ranks, tied ones included;
-    beyond, it is the normal one with the variance of those ranks.
+    Up to ``EXACT`` differences the null distribution of their own ranks, ties included, is counted; beyond, it is the
+    normal distribution with the variance of those ranks.
     """
     from scipy.stats import norm, rankdata
 
@@ -172,11 +166,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def assign_letters(different: NDArray[np.bool_], order: Sequence[int]) -> list[str]:
-    """Give each method letters: two methods share one exactly if they are not ``different``.
+    """Give each method letters: two methods share one exactly if they are not ``different`` (K, K).
 
-    Args:
-        different: (K, K), symmetric.
-        order: the methods from the best to the worst; the best gets "a".
+    ``order`` lists the methods from the best, which gets "a", to the worst.
     """
     groups = [frozenset(order)]
     for a, b in combinations(order, 2):
@@ -185,7 +177,7 @@ def assign_letters(different: NDArray[np.bool_], order: Sequence[int]) -> list[s
         split: list[frozenset[int]] = []
         for group in groups:
             split += [group - {a}, group - {b}] if {a, b} <= group else [group]
-        # Absorb: a group inside another one says nothing new.
+        # Drop groups that are inside another one.
         unique = set(split)
         groups = [group for group in unique if not any(group < other for other in unique)]
 
@@ -195,11 +187,11 @@ def assign_letters(different: NDArray[np.bool_], order: Sequence[int]) -> list[s
 
 
 def letter(index: int) -> str:
-    """Return a, b, ..., z, A, ..., Z of a group, then letters of the rest of Unicode's Latin block."""
+    """Return the letter of a group: a to z, A to Z, then more of Unicode's Latin letters."""
     alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return alphabet[index] if index < len(alphabet) else chr(0x100 + index - len(alphabet))
 
 
 def smallest_p(count: int, pairs: int) -> float:
-    """Return the smallest corrected p-value that ``count`` pictures can give the clearest of ``pairs``."""
+    """Return the smallest corrected p-value that ``count`` pictures can give one of ``pairs``."""
     return min(1.0, pairs * 2.0 ** (1 - count))

@@ -1,13 +1,11 @@
-"""The comparison as files for a paper: a LaTeX and a Markdown table, every score as CSV, all figures as JSON."""
-
-from __future__ import annotations
+"""Write a comparison as files for a paper: a LaTeX and a Markdown table, every score as CSV, all figures as JSON."""
 
 import csv
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,20 +32,20 @@ TEX = {
     "|": r"\textbar{}",
     '"': r"{\char34}",  # \textquotedbl is not in every font encoding
     "±": r"$\pm$",
-    "[": "{[}",  # which the end of a row before it would take for its own
+    "[": "{[}",  # otherwise read as an argument of the row end before it
     "*": "{*}",
 }
 ARROWS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
 
 
 def decimals(comparison: Comparison, measure: str) -> int:
-    """Return how many decimals show the largest mean of a measure to four significant digits; four at most."""
+    """Return the decimals, at most four, that show the largest mean of a measure to four significant digits."""
     largest = float(np.abs(comparison.statistics[measure].mean).max())
     return min(4, max(0, 3 - math.floor(math.log10(largest)))) if largest > 0 else 4
 
 
 def number(value: float, places: int) -> str:
-    """Write a number with a fixed count of decimals; "n/a" for NaN, no minus before zero."""
+    """Write a number with fixed decimals; "n/a" for NaN, no minus before zero."""
     if not math.isfinite(value):
         return "n/a"
     text = f"{value:.{places}f}"
@@ -55,9 +53,9 @@ def number(value: float, places: int) -> str:
 
 
 def marks(comparison: Comparison, measure: str) -> list[str]:
-    """Say of each method whether it is "best" or "second" as the table prints its mean, or "".
+    """Return "best", "second" or "" for each method's mean, as the table prints it.
 
-    Means that print alike are marked alike; where all do, nobody is marked. Of two methods the worse is no second.
+    Means that print alike are marked alike; if all do, none is marked. Of two methods none is second.
     """
     found = comparison.statistics[measure]
     places = decimals(comparison, measure)
@@ -70,18 +68,18 @@ def marks(comparison: Comparison, measure: str) -> list[str]:
 
 
 def escape_tex(text: str) -> str:
-    """Make plain text of anything for LaTeX; line breaks and other control characters become spaces."""
+    """Escape any text for LaTeX; line breaks and other control characters become spaces."""
     text = re.sub(r"([-,'`?!])(?=[-,'`])", "\\1\0", _one_line(text))  # pairs that TeX makes one character of
     return "".join(TEX.get(character, character) for character in text).replace("\0", "{}")
 
 
 def escape_markdown(text: str) -> str:
-    """Make plain text of anything for a cell of a Markdown table."""
+    """Escape any text for a cell of a Markdown table."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>()#+-.!|~$&" else c for c in _one_line(text))
 
 
 def escape_csv(text: str) -> str:
-    """Keep a spreadsheet from taking a file's name for a formula."""
+    """Escape a file's name that a spreadsheet would take for a formula."""
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n") else text
 
 
@@ -89,8 +87,29 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+class Cell(NamedTuple):
+    """A method under a measure, as tables show it."""
+
+    mean: str
+    mark: str  # see ``marks``
+    deviation: str  # "" for one picture
+    letters: str  # of the groups; "" if nothing is tested
+
+
+def table_cell(comparison: Comparison, measure: str, method: int) -> Cell:
+    """Return the texts of a cell of the table."""
+    found, places = comparison.statistics[measure], decimals(comparison, measure)
+    deviation = found.deviation[method]
+    return Cell(
+        mean=number(found.mean[method], places),
+        mark=marks(comparison, measure)[method],
+        deviation=number(deviation, places) if math.isfinite(deviation) else "",
+        letters=found.letters[method] if tested(comparison) else "",
+    )
+
+
 def unranked_mean(comparison: Comparison, label: str, measure: str) -> str:
-    """Write the mean of the input or the reference; nothing where it has no score."""
+    """Write the mean of the input or the reference; "" if it has no score."""
     score = comparison.score_of(label, measure)
     return "" if score is None else number(float(score.mean()), decimals(comparison, measure))
 
@@ -100,13 +119,11 @@ def latex(comparison: Comparison) -> str:
     names = ordered_measures(comparison)
 
     def cell(measure: str, method: int) -> str:
-        found, places = comparison.statistics[measure], decimals(comparison, measure)
-        mean = number(found.mean[method], places)
-        mark = marks(comparison, measure)[method]
+        mean, mark, deviation, letters = table_cell(comparison, measure, method)
         text = {"best": rf"\textbf{{{mean}}}", "second": rf"\underline{{{mean}}}", "": mean}[mark]
-        if math.isfinite(found.deviation[method]):
-            text += rf" {{\scriptsize$\pm$ {number(found.deviation[method], places)}}}"
-        return text + (rf"\,$^{{\mathrm{{{found.letters[method]}}}}}$" if tested(comparison) else "")
+        if deviation:
+            text += rf" {{\scriptsize$\pm$ {deviation}}}"
+        return text + (rf"\,$^{{\mathrm{{{letters}}}}}$" if letters else "")
 
     kinds = [comparison.measures[name].needs for name in names]
     spans = [(kind, kinds.count(kind)) for kind in dict.fromkeys(kinds)]
@@ -154,13 +171,9 @@ def markdown(comparison: Comparison) -> str:
     names = ordered_measures(comparison)
 
     def cell(measure: str, method: int) -> str:
-        found, places = comparison.statistics[measure], decimals(comparison, measure)
-        mean = number(found.mean[method], places)
-        mark = marks(comparison, measure)[method]
+        mean, mark, deviation, letters = table_cell(comparison, measure, method)
         text = {"best": f"**{mean}**", "second": f"<u>{mean}</u>", "": mean}[mark]
-        if math.isfinite(found.deviation[method]):
-            text += f" ± {number(found.deviation[method], places)}"
-        return text + (f" {found.letters[method]}" if tested(comparison) else "")
+        return text + (f" ± {deviation}" if deviation else "") + (f" {letters}" if letters else "")
 
     head = ["method"]
     for name in names:
@@ -177,7 +190,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def caption(comparison: Comparison) -> str:
-    """Say how the table is to be read."""
+    """Explain how to read the table."""
     count = len(comparison.names)
     parts = [f"Mean{' ± standard deviation' * (count > 1)} over {count} picture{'s' * (count != 1)}"]
     if len(comparison.methods) > 1:
@@ -191,18 +204,18 @@ def caption(comparison: Comparison) -> str:
 
 
 def tested(comparison: Comparison) -> bool:
-    """Return whether there is anything to test: two methods and two pictures at least."""
+    """Tell whether there are two methods and two pictures at least, so that methods can be tested."""
     return len(comparison.methods) > 1 and len(comparison.names) > 1
 
 
 def ordered_measures(comparison: Comparison) -> list[str]:
-    """Names of the measures, those of one kind side by side."""
+    """Return the names of the measures, sorted by what they need."""
     kinds = list(KINDS)
     return sorted(comparison.measures, key=lambda name: kinds.index(comparison.measures[name].needs))
 
 
 def write_scores(comparison: Comparison, file: Path) -> None:
-    """Write a row for each picture, method and metric, in that order; input and reference beside the methods."""
+    """Write one row for each picture, method and metric, in that order, with input and reference."""
     with replacing(file) as new, new.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["picture", "method", "metric", "needs", "score"])
@@ -221,45 +234,13 @@ def write_scores(comparison: Comparison, file: Path) -> None:
 
 
 def facts(comparison: Comparison) -> dict[str, Any]:
-    """Return everything but the single scores, JSON-able."""
-    methods = comparison.methods
-
-    def by_method(values: Sequence[Any], convert: Callable[[Any], Any]) -> dict[str, Any]:
-        return {method: convert(value) for method, value in zip(methods, values, strict=True)}
-
-    def table(values: Matrix) -> dict[str, dict[str, float]]:
-        return {
-            first: {second: float(values[a, b]) for b, second in enumerate(methods) if a != b}
-            for a, first in enumerate(methods)
-        }
-
-    def pair(values: Any) -> list[float] | None:
-        return None if values is None or not np.isfinite(values).all() else [float(value) for value in values]
-
-    measures = {}
-    for name in ordered_measures(comparison):
-        measure, found = comparison.measures[name], comparison.statistics[name]
-        measures[name] = {
-            "lower_better": measure.lower_better,
-            "needs": measure.needs,
-            "mean": by_method(found.mean.tolist(), float),
-            "deviation": by_method(found.deviation.tolist(), lambda value: value if math.isfinite(value) else None),
-            "mean_interval": by_method(list(found.interval), pair),
-            "rank": by_method(found.rank.tolist(), int),
-            "rank_interval": by_method(list(found.rank_interval), pair),
-            "groups": {letter: [methods[i] for i in members] for letter, members in found.groups.items()},
-            "p_value": table(found.p_value),
-            "share_won": table(found.share_won),
-            "beside": {
-                label: float(scores[name].mean()) for label, scores in comparison.beside.items() if name in scores
-            },
-        }
+    """Return everything but the single scores, as JSON values."""
     return {
         "version": __version__,
         "pictures": list(comparison.names),
-        "methods": list(methods),
-        "measures": measures,
-        "mean_rank": by_method(comparison.mean_rank.tolist(), float),
+        "methods": list(comparison.methods),
+        "measures": {name: _measure_facts(comparison, name) for name in ordered_measures(comparison)},
+        "mean_rank": dict(zip(comparison.methods, comparison.mean_rank.tolist(), strict=True)),
         "attributes": {
             label: dict(zip(ATTRIBUTES, values.mean(0).tolist(), strict=True))
             for label, values in comparison.attributes.items()
@@ -270,9 +251,9 @@ def facts(comparison: Comparison) -> dict[str, Any]:
                 "metric": row.measure,
                 "figure": row.figure,
                 "pairs_in_order": row.pairs,
-                "pairs_interval": pair(row.pairs_interval),
+                "pairs_interval": _interval(row.pairs_interval),
                 "srcc_within_pictures": row.srcc,
-                "srcc_interval": pair(row.srcc_interval),
+                "srcc_interval": _interval(row.srcc_interval),
             }
             for row in comparison.agreement
         ],
@@ -286,7 +267,40 @@ def facts(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _measure_facts(comparison: Comparison, name: str) -> dict[str, Any]:
+    """Return the statistics of one measure by method."""
+    methods, measure, found = comparison.methods, comparison.measures[name], comparison.statistics[name]
+
+    def by_method(values: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(methods, values, strict=True))
+
+    def by_pair(values: Matrix) -> dict[str, dict[str, float]]:
+        return {
+            first: {second: float(values[a, b]) for b, second in enumerate(methods) if a != b}
+            for a, first in enumerate(methods)
+        }
+
+    return {
+        "lower_better": measure.lower_better,
+        "needs": measure.needs,
+        "mean": by_method(found.mean.tolist()),
+        "deviation": by_method(value if math.isfinite(value) else None for value in found.deviation.tolist()),
+        "mean_interval": by_method(map(_interval, found.interval)),
+        "rank": by_method(found.rank.tolist()),
+        "rank_interval": by_method(map(_interval, found.rank_interval)),
+        "groups": {letter: [methods[i] for i in members] for letter, members in found.groups.items()},
+        "p_value": by_pair(found.p_value),
+        "share_won": by_pair(found.share_won),
+        "beside": {label: float(scores[name].mean()) for label, scores in comparison.beside.items() if name in scores},
+    }
+
+
+def _interval(ends: Any) -> list[float] | None:
+    """Return an interval as a list; None if it is not known."""
+    return None if ends is None or not np.isfinite(ends).all() else [float(end) for end in ends]
+
+
 def top(values: Matrix, count: int = 10) -> list[int]:
-    """Places of the largest positive values, falling."""
+    """Return the indices of the largest positive values, descending."""
     order = np.argsort(-values, kind="stable")[:count]
     return [int(index) for index in order if values[index] > 0]

@@ -1,13 +1,8 @@
 """BIQ2021 (Ahmed and Asif, 2022): 12,000 photographs with people's scores, 512x512 JPEG.
 
-Layout: the authors' repository, nisarahmedrana/BIQ2021: ``Train (Images and MOS).csv`` and ``Test (Images and
-MOS).csv`` with the columns ``Image Name`` and ``MOS``, pictures in ``Images/``. Its ``Train.csv`` and ``Test.csv`` hold
-other ratings of the pictures and are not read. The case of a file's name may differ from the list, as that of
-``ss02 (1014).JPG`` does. Your own lists are read as well: ``train.csv`` and ``test.csv`` (image, mos and, optionally,
-mean_luma) with ``images/``.
+The columns are ``Image Name`` and ``MOS``. The repository's ``Train.csv`` and ``Test.csv`` hold other ratings and are
+not read. The case of a file's name may differ from the list. Your own lists have image, mos and, optionally, mean_luma.
 """
-
-from __future__ import annotations
 
 import hashlib
 import math
@@ -29,17 +24,7 @@ LAYOUT = (
 
 @register("biq2021", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of a split, in the order of its list; MOS on 0..1.
-
-    Args:
-        root: the authors' repository, or a folder with ``train.csv`` and ``test.csv`` and ``images/``.
-        split: "test" or "train".
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: the list or one of its pictures is missing; the message names it.
-        ValueError: the list has other columns, or a score is invalid.
-    """
+    """Read the pictures of a split; MOS on 0..1. See ``registry.Read``."""
     root = Path(root)
     path = root / f"{one_of(split, SPLITS).capitalize()} (Images and MOS).csv"
     folder, name, mos = root / "Images", "Image Name", "MOS"
@@ -58,14 +43,13 @@ def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> lis
 
 
 def plain_name(name: str) -> str:
-    """Return a picture's name without blanks, parentheses and capitals: "ss01_7.jpg" for "ss01 (7).JPG"."""
+    """Return a name without blanks, parentheses and capitals: "ss01_7.jpg" for "ss01 (7).JPG"."""
     return re.sub(r" \((\d+)\)", r"_\1", name).lower()
 
 
 def held_out(item: Rated, parts: int = 10) -> bool:
     """Tell whether a training picture belongs to the validation part: one in ``parts``, by the hash of its plain name.
 
-    So copies of the data set with renamed files are split in the same way. If a data set names scenes, one scene in
-    ``parts`` is held out, by the hash of its name.
+    So renamed copies are split in the same way. If a data set names scenes, one scene in ``parts`` is held out.
     """
     return int(hashlib.sha256((item.group or plain_name(item.path.name)).encode()).hexdigest(), 16) % parts == 0

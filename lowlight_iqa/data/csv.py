@@ -1,10 +1,8 @@
 """Any rated pictures: a CSV file with the columns image, mos and, optionally, group, device, enhancer, description.
 
-``image`` is a path relative to the file's folder; as the list is your own, it may lead out of that folder. Every column
-named ``attribute.NAME`` holds people's scores of an attribute.
+``image`` is a path relative to the file's folder, and may lead out of it. Every column named ``attribute.NAME`` holds
+people's scores of an attribute.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -17,12 +15,7 @@ LAYOUT = "Write a CSV file with the columns image and mos (and group, for pictur
 
 @register("csv", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of the file ``root``, in its order.
-
-    Raises:
-        FileNotFoundError: the file or a picture is missing; the message names it.
-        ValueError: it lacks a column, or a score is invalid.
-    """
+    """Read the pictures that the file ``root`` lists. See ``registry.Read``."""
     one_of(split, SPLITS)
     path = need(Path(root), LAYOUT)
     if path.is_dir():

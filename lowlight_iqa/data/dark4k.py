@@ -1,10 +1,8 @@
 """Dark-4K (BMQA, IJCV 2024): 424 photographs from SID's two cameras, Sony a7S II and Fujifilm X-T2.
 
-Layout: the authors' download needs a password and no public code reads it, so its layout is **not known**. The reader
-expects a table ``Dark-4K.csv`` in the format of the data set "csv".
+The authors' download needs a password and its layout is **not known**. The reader expects a table ``Dark-4K.csv`` in
+the format of the data set "csv".
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -21,10 +19,5 @@ LAYOUT = (
 
 @register("dark4k", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures that ``Dark-4K.csv`` in the folder ``root`` lists; MOS on 0..1.
-
-    Raises:
-        FileNotFoundError: the table or a picture is missing; the message names it.
-        ValueError: the table is damaged.
-    """
+    """Read the pictures that ``Dark-4K.csv`` in the folder ``root`` lists; MOS on 0..1. See ``registry.Read``."""
     return csv.read(need(Path(root) / "Dark-4K.csv", LAYOUT), split, pictures=pictures)

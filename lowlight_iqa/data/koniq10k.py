@@ -1,10 +1,7 @@
 """KonIQ-10k (Hosu et al., TIP 2020): 10,073 photographs from the web.
 
-Layout: ``koniq10k_distributions_sets.csv`` of the authors' repository, subpic/koniq (image_name, MOS on 0..100, set),
-and next to it the unpacked pictures of the data set's page, ``1024x768/`` or, if that is missing, ``512x384/``.
+The list has the columns image_name, MOS on 0..100 and set; if ``1024x768/`` is missing, ``512x384/`` is read.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -22,17 +19,7 @@ LAYOUT = (
 
 @register("koniq10k", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of an official split; MOS on 0..100.
-
-    Args:
-        root: folder with the list and ``1024x768/`` or ``512x384/``.
-        split: "test" (2,015 pictures), "train", "validation" or "all".
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: the list or a picture is missing; the message names it.
-        ValueError: the list is damaged.
-    """
+    """Read the pictures of an official split, or all; MOS on 0..100. See ``registry.Read``."""
     one_of(split, SPLITS)
     path = need(Path(root) / "koniq10k_distributions_sets.csv", LAYOUT)
     large, small = Path(root) / "1024x768", Path(root) / "512x384"

@@ -1,11 +1,8 @@
 """LIVE In the Wild Image Quality Challenge (Ghadiyaram and Bovik, TIP 2016): 1,162 photographs of mobile cameras.
 
-Layout: the authors' ChallengeDB_release: ``Data/AllImages_release.mat`` and ``Data/AllMOS_release.mat`` (1,169 names
-and scores in the same order), pictures in ``Images/``. The first seven were used to train the raters; they are in
+The lists hold 1,169 names and scores in the same order. The first seven were used to train the raters; they are in
 ``Images/trainingImages`` and not part of any evaluation.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
@@ -26,17 +23,7 @@ LAYOUT = (
 
 @register("live_challenge", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """Read the 1,162 rated pictures, or the seven of the raters' training; MOS on 0..100.
-
-    Args:
-        root: the folder ChallengeDB_release.
-        split: "test" for the 1,162, "train" for the seven.
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing; the message names it.
-        ValueError: the lists differ in length or are damaged.
-    """
+    """Read the 1,162 rated pictures, or ("train") the seven of the raters' training; MOS on 0..100. See ``Read``."""
     one_of(split, SPLITS)
     lists = [need(Path(root) / "Data" / f"All{what}_release.mat", LAYOUT) for what in ("Images", "MOS")]
     names, scores = (_variable(path) for path in lists)

@@ -1,11 +1,8 @@
 """MLE (QoMEX 2026 challenge): 100 low-light scenes x 10 enhancers, with MOS, six attributes and a description.
 
-Layout: the authors' repository, CQUPT-HuBo90/MLEDataset (GitHub or Hugging Face): ``MLE-training.json``,
-``MLE-test.json`` and the pictures at the paths that these name, ``MLE/training`` and ``MLE/test``. The labels of the 20
-test scenes are not public. The last letter of an id does not identify an enhancer: the names were shuffled.
+The labels of the 20 test scenes are not public. The last letter of an id does not identify an enhancer: the names were
+shuffled.
 """
-
-from __future__ import annotations
 
 import math
 from pathlib import Path
@@ -24,16 +21,9 @@ LAYOUT = (
 
 @register("mle", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of a split; MOS on 0..10, attributes on 1..5; ``path.stem`` is the challenge's id.
+    """Read the pictures of a split: MOS on 0..10, nan in "test"; attributes on 1..5. See ``registry.Read``.
 
-    Args:
-        root: the repository's folder.
-        split: "train" (80 scenes), or "test" (20 scenes, MOS is nan).
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing; the message names it.
-        ValueError: a list is damaged.
+    ``path.stem`` is the challenge's id.
     """
     path = need(Path(root) / f"MLE-{'training' if one_of(split, SPLITS) == 'train' else split}.json", LAYOUT)
     try:
@@ -47,11 +37,7 @@ def read(root: str | Path, split: str = "train", *, pictures: bool = True) -> li
 
 
 def _rated(root: Path, row: object, where: str, split: str) -> Rated:
-    """Read one entry; the test split has no scores.
-
-    Raises:
-        ValueError: a value is missing or of another type; the message says which.
-    """
+    """Read one entry; the test split has no scores."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: it is a {type(row).__name__}, not an object")
     name, description = row.get("id"), row.get("description", "")

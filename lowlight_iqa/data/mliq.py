@@ -1,12 +1,9 @@
 """MLIQ (BMQA, IJCV 2024): 3,600 low-light photographs with texts, 720 scenes x 5 settings, five cameras.
 
-Layout: the authors' download needs a password and no public code reads it, so its layout is **not known**. The reader
-expects a table that can be written from any download: ``MLIQ.csv`` in the format of the data set "csv". Scene and
-camera are taken from file names such as NNID's, which 2,240 of the pictures have, otherwise from the columns group and
-device.
+The authors' download needs a password and its layout is **not known**. The reader expects ``MLIQ.csv`` in the format of
+the data set "csv". Scene and camera are taken from file names such as NNID's, which 2,240 of the pictures have,
+otherwise from the columns group and device.
 """
-
-from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +21,9 @@ LAYOUT = (
 
 @register("mliq", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures that ``MLIQ.csv`` in the folder ``root`` lists; MOS on 0..1.
+    """Read the pictures that ``MLIQ.csv`` in the folder ``root`` lists; MOS on 0..1. See ``registry.Read``.
 
-    Raises:
-        FileNotFoundError: the table or a picture is missing; the message names it.
-        ValueError: a picture has no scene, neither by its name nor in the column group.
+    A picture without a scene, by its name or in the column group, is a ValueError.
     """
     path = need(Path(root) / "MLIQ.csv", LAYOUT)
     rated = []

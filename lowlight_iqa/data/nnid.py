@@ -1,12 +1,9 @@
 """NNID (Xiang et al., 2020): 2,240 night-time photographs, 448 scenes x 5 settings, three cameras.
 
-Layout: as read by public code for the authors' download (three repositories agree): pictures in ``sub512/``,
-``sub1024/`` and ``Sub2048/``; next to them ``mos512_with_names.txt``, ``mos1024_with_names.txt`` and
-``mos2048_with_names.txt``, each line a score and a file name such as ``D1_IC12_img3_1024.jpg``: camera, scene, setting,
-size. The same scene numbers denote other scenes at other sizes.
+The layout is that of three repositories which read the authors' download. Each line of a list is a score and a file
+name such as ``D1_IC12_img3_1024.jpg``: camera, scene, setting, size. The same scene numbers denote other scenes at
+other sizes.
 """
-
-from __future__ import annotations
 
 import re
 from pathlib import Path
@@ -35,17 +32,7 @@ def scene_and_device(name: str) -> tuple[str, str] | None:
 
 @register("nnid", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of one size or of all; MOS on 0..1.
-
-    Args:
-        root: folder with the three lists and the three folders.
-        split: "all", "512", "1024" or "2048".
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing; the message names it.
-        ValueError: a list is damaged.
-    """
+    """Read the pictures of one size or of all; MOS on 0..1. See ``registry.Read``."""
     sizes = FOLDERS if one_of(split, SPLITS) == "all" else {split: FOLDERS[split]}
     rated: list[Rated] = []
     path = Path(root)

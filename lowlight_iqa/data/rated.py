@@ -1,7 +1,5 @@
 """Shared by the readers: the records they return and the checks of lists and names."""
 
-from __future__ import annotations
-
 import csv
 import math
 import re
@@ -45,18 +43,14 @@ class Dataset:
 
 
 def need(path: Path, layout: str) -> Path:
-    """Return the path, if it exists.
-
-    Raises:
-        FileNotFoundError: it does not; the message holds ``layout``, what to download and where to put it.
-    """
+    """Return the path if it exists; the error holds ``layout``, what to download and where to put it."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist. {layout}")
     return path
 
 
 def complete(rated: Sequence[Rated], source: Path, layout: str) -> list[Rated]:
-    """Return the pictures of a list, if all of them exist and each is listed once.
+    """Return the pictures of a list, if there are any, all of them exist and each is listed once.
 
     Raises:
         FileNotFoundError: some are missing; the message names them and holds ``layout``.
@@ -78,11 +72,7 @@ def complete(rated: Sequence[Rated], source: Path, layout: str) -> list[Rated]:
 
 
 def number(text: object, where: object) -> float:
-    """Return a finite score.
-
-    Raises:
-        ValueError: it is not one; the message says ``where`` it is.
-    """
+    """Return a finite score, or refuse it with ``where`` it is."""
     try:
         value = float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -106,12 +96,7 @@ def inside(folder: Path, name: object, where: object) -> Path:
 
 
 def lines(path: Path) -> list[tuple[str, str]]:
-    """Return the lines of a text file, each with its file and number for errors; empty ones are skipped.
-
-    Raises:
-        ValueError: it is too large, or a line is not UTF-8; the message says which.
-        OSError: missing or unreadable.
-    """
+    """Return the lines of a UTF-8 file that are not empty, each with its file and number for errors."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -137,11 +122,7 @@ class Row(dict[str, str]):
         self.where = where
 
     def number(self, column: str) -> float:
-        """Return the finite number in a column.
-
-        Raises:
-            ValueError: it is not one; the message says where it is.
-        """
+        """Return the finite number in a column."""
         return number(self[column], f"{self.where}, {column}")
 
 
@@ -150,7 +131,6 @@ def table(path: Path, columns: Sequence[str]) -> list[Row]:
 
     Raises:
         ValueError: it has other columns or no rows, is not UTF-8, or a row is damaged; the message says which.
-        OSError: missing or unreadable.
     """
     numbered = lines(path)
     reader = csv.reader((text + "\n" for _, text in numbered), strict=True)
@@ -176,11 +156,7 @@ def table(path: Path, columns: Sequence[str]) -> list[Row]:
 
 
 def one_of(split: str, splits: Sequence[str]) -> str:
-    """Return the split, if the data set has it.
-
-    Raises:
-        ValueError: it does not.
-    """
+    """Return the split, if the data set has it."""
     if split not in splits:
         raise ValueError(f"there is no split {split!r}; there are: {', '.join(splits)}")
     return split

@@ -1,7 +1,5 @@
 """The registry of data sets: ``register`` enters a reader, ``load`` reads a data set by its name."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -16,7 +14,12 @@ class Read(Protocol):
     """The signature of a reader."""
 
     def __call__(self, root: str | Path, split: str = ..., *, pictures: bool = ...) -> list[Rated]:
-        """Read the pictures of a split; without ``pictures``, only the labels."""
+        """Read the pictures of a split, in the order of its list; without ``pictures``, only the labels.
+
+        Raises:
+            FileNotFoundError: the list or one of its pictures is missing; the message names it and says where to get
+            it. ValueError: no such split, or a damaged list; the message says where.
+        """
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,7 @@ _readers: dict[str, Reader] = {}
 
 
 def register(name: str, splits: Sequence[str], layout: str, *, relative: bool = False) -> Callable[[R], R]:
-    """Return a decorator that registers a reader under the name of its data set; see ``Reader`` for the arguments.
-
-    Raises:
-        ValueError: the name is registered already.
-    """
+    """Return a decorator that registers a reader under the name of its data set; see ``Reader`` for the arguments."""
 
     def enter(read: R) -> R:
         if name in _readers:
@@ -64,11 +63,7 @@ def list_datasets() -> list[str]:
 
 
 def get_reader(name: str) -> Reader:
-    """Return the reader of a data set.
-
-    Raises:
-        ValueError: no such data set; the message lists them.
-    """
+    """Return the reader of a data set, or refuse a name that is none."""
     if name not in _table():
         raise ValueError(f"no data set is called {name!r}; there are: {', '.join(list_datasets())}")
     return _readers[name]
@@ -84,8 +79,7 @@ def load(name: str, root: str | Path, split: str | None = None, *, pictures: boo
         pictures: False reads only the labels, for baselines without pictures.
 
     Raises:
-        ValueError: no such data set or split; damaged labels: the message says where.
-        FileNotFoundError: the folder or one of its files is missing; the message says which, and where to get it.
+        ValueError, FileNotFoundError: no such data set, or see ``Read``.
     """
     reader = get_reader(name)
     split = one_of(split or reader.splits[0], reader.splits)

@@ -1,11 +1,8 @@
 """SPAQ (Fang et al., CVPR 2020): 11,125 smartphone photographs with five attributes and scene categories.
 
-Layout: the authors' download (repository h4nwei/SPAQ): ``Annotations/MOS and Image attribute scores.xlsx`` (Image name,
-MOS, Brightness, Colorfulness, Contrast, Noisiness, Sharpness), ``Annotations/Scene category labels.xlsx`` (Image name,
-..., Night scene, ...) and ``TestImage/``. They are read by openpyxl, the ``spaq`` extra.
+The columns are Image name, MOS, Brightness, Colorfulness, Contrast, Noisiness, Sharpness, and in the other workbook
+Night scene. They are read by openpyxl, the ``spaq`` extra.
 """
-
-from __future__ import annotations
 
 import warnings
 from pathlib import Path
@@ -25,16 +22,10 @@ MAX_ROWS, MAX_COLUMNS = 20_000, 50  # the workbooks have 11,126 and at most 11
 
 @register("spaq", SPLITS, LAYOUT)
 def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures; MOS and attributes on 0..100.
-
-    Args:
-        root: folder with ``Annotations/`` and ``TestImage/``.
-        split: "all", or "night" for those in the category Night scene.
-        pictures: False reads only the labels.
+    """Read the pictures, or at "night" those in the category Night scene; MOS and attributes on 0..100.
 
     Raises:
-        FileNotFoundError: a workbook or a picture is missing; the message names it.
-        ValueError: a workbook is damaged or has other columns.
+        FileNotFoundError, ValueError: see ``registry.Read``.
         ImportError: openpyxl, the ``spaq`` extra, is missing.
     """
     one_of(split, SPLITS)
@@ -56,12 +47,7 @@ def read(root: str | Path, split: str = "all", *, pictures: bool = True) -> list
 
 
 def sheet(path: Path, columns: tuple[str, ...]) -> list[Row]:
-    """Read the rows of a workbook's first sheet, whose first row names the columns.
-
-    Raises:
-        ValueError: it is not a workbook, is too large when decompressed, or lacks one of ``columns``.
-        ImportError: openpyxl is missing.
-    """
+    """Read the rows of a workbook's first sheet, whose first row names the columns."""
     try:
         from openpyxl import load_workbook
     except ImportError as error:

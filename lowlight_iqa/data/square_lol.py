@@ -1,12 +1,8 @@
 """SQUARE-LOL (IACA, TMM 2023): 290 low-light scenes x 10 enhancers, labels are win rates within a scene.
 
-Layout: ``name_mos.txt`` of the authors' repository, Baoliang93/IACA_For_Lowlight_IQA, and the pictures in
-``enhancement/``, as its IQA_Dataset.py reads them. Splits as there: the first 2,470 lines are for training; of the
-other 430 it skips the last, so "test" has 429 pictures. The scores of each scene average .5 and cannot be compared
-across scenes.
+Splits as in the authors' IQA_Dataset.py: the first 2,470 lines are for training; of the other 430 it skips the last.
+The scores of each scene average .5 and cannot be compared across scenes.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -23,17 +19,7 @@ LAYOUT = (
 
 @register("square_lol", SPLITS, LAYOUT, relative=True)
 def read(root: str | Path, split: str = "test", *, pictures: bool = True) -> list[Rated]:
-    """Read the pictures of a split; win rates on 0..1.
-
-    Args:
-        root: folder with ``name_mos.txt`` and ``enhancement/``.
-        split: "test", "train" or "all".
-        pictures: False reads only the labels.
-
-    Raises:
-        FileNotFoundError: the list or a picture is missing; the message names it.
-        ValueError: the list is damaged.
-    """
+    """Read the pictures of a split; win rates on 0..1. See ``registry.Read``."""
     path = need(Path(root) / "name_mos.txt", LAYOUT)
     rated = []
     for where, line in lines(path):

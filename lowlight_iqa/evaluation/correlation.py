@@ -3,15 +3,13 @@
 Every figure is signed and taken over all pictures; a NaN score is an error, never dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..functional.logistic import Vector, checked_pair, fit_logistic, logistic
+from ..functional.logistic import Vector, checked_pair
 
 T = TypeVar("T", float, Vector)
 Indices: TypeAlias = NDArray[np.int64]
@@ -42,12 +40,6 @@ def plcc(scores: ArrayLike, labels: ArrayLike) -> float:
     return float(s @ y) / norm if norm > 0 else 0.0
 
 
-def plcc_logistic(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return Pearson's correlation after the 4-parameter logistic fitted to the same data, as papers report it."""
-    s, y = checked_pair(scores, labels)
-    return plcc(logistic(s, fit_logistic(s, y)), y)
-
-
 def interval(
     figure: Callable[[Vector, Vector], T],
     scores: ArrayLike,
@@ -55,18 +47,14 @@ def interval(
     *,
     groups: Sequence[Hashable] | None = None,
     draws: int = 1000,
-    seed: int = 0,
 ) -> tuple[T, T]:
     """Return the 95 % bootstrap interval of a figure, or of a vector of them, over ``draws`` resamples of the pictures.
 
     With ``groups``, the scene of each picture, whole scenes are resampled: pictures of one scene are not independent.
-
-    Raises:
-        ValueError: fewer than three pictures or scenes.
     """
     s, y = checked_pair(scores, labels)
     if groups is None:
-        return bootstrap(lambda chosen: figure(s[chosen], y[chosen]), len(s), draws=draws, seed=seed)
+        return bootstrap(lambda chosen: figure(s[chosen], y[chosen]), len(s), draws=draws)
     members = list(members_of(groups).values())
     if len(members) < 3:
         raise ValueError(f"{len(members)} scenes are too few to resample; leave groups out")
@@ -75,15 +63,11 @@ def interval(
         pictures = np.concatenate([members[scene] for scene in chosen])
         return figure(s[pictures], y[pictures])
 
-    return bootstrap(of_scenes, len(members), draws=draws, seed=seed)
+    return bootstrap(of_scenes, len(members), draws=draws)
 
 
 def bootstrap(statistic: Callable[[Indices], T], count: int, *, draws: int = 1000, seed: int = 0) -> tuple[T, T]:
-    """Return percentiles 2.5 and 97.5 of a statistic, or a vector of them, of ``count`` indices drawn with replacement.
-
-    Raises:
-        ValueError: a number of draws outside 1 to ``MAX_DRAWS``.
-    """
+    """Return percentiles 2.5 and 97.5 of a statistic, or a vector of them, of ``count`` indices with replacement."""
     if not 1 <= draws <= MAX_DRAWS:
         raise ValueError(f"the number of draws is {draws}; give 1 to {MAX_DRAWS}, 1000 is usual")
     rng = np.random.default_rng(seed)
@@ -101,11 +85,7 @@ def members_of(groups: Sequence[Hashable]) -> dict[Hashable, Indices]:
 
 
 def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable]) -> Vector:
-    """Return the SRCC in each scene of at least three pictures with different labels; papers report their mean.
-
-    Raises:
-        ValueError: there is no such scene.
-    """
+    """Return the SRCC in each scene of at least three pictures with different labels; papers report their mean."""
     s, y = checked_pair(scores, labels)
     scenes = [m for m in members_of(groups).values() if len(m) >= 3 and np.ptp(y[m]) > 0]
     if not scenes:
@@ -114,9 +94,9 @@ def scene_srcc(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable])
 
 
 def pairs_in_order(scores: ArrayLike, labels: ArrayLike, groups: Sequence[Hashable]) -> Vector:
-    """Count, for each scene, the pairs with different labels that the scores order correctly, and all such pairs.
+    """Return (scenes, 2): a scene's pairs with different labels that the scores order correctly, and all such pairs.
 
-    The result is (scenes, 2); a tie of the scores counts one half. Pair accuracy is the ratio of the columns' sums.
+    A tie of the scores counts one half. Pair accuracy is the ratio of the columns' sums.
     """
     s, y = checked_pair(scores, labels)
     counts = []

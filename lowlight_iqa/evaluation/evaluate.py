@@ -1,8 +1,7 @@
 """Agreement of a metric with people on a data set: every picture counted, every figure with its interval.
 
-Scores are stored in a cache (``scoring.cache``): an interrupted run continues where it stopped, a second run reads
-them. Under torchrun the pictures can be divided among the processes; each picture is scored alone, so the result is
-that of one process.
+Scores are cached (``scoring.cache``): an interrupted run continues where it stopped. Under torchrun the pictures can be
+divided among the processes; each picture is scored alone, so the result is that of one process.
 """
 
 from __future__ import annotations
@@ -193,11 +192,7 @@ def evaluate(
 
 
 def _load_labeled(dataset: str | Dataset, root: str | Path | None, split: str | None) -> Dataset:
-    """Load a data set given by name, and check that its labels differ.
-
-    Raises:
-        ValueError: a name without a folder, or labels that are all equal.
-    """
+    """Load a data set given by name, and check that its labels differ."""
     if isinstance(dataset, str):
         if root is None:
             raise ValueError(f"give root, the folder that holds {dataset}")
@@ -212,11 +207,7 @@ def _load_labeled(dataset: str | Dataset, root: str | Path | None, split: str | 
 
 
 def _score(metric: Metric, items: Sequence[Rated], cache: Cache, ranks: Ranks, progress: bool) -> list[Record]:
-    """Return the record of every picture; this process scores its shard.
-
-    Raises:
-        ValueError: pictures that could not be scored.
-    """
+    """Return the record of every picture; this process scores its shard. A picture that fails is a ValueError."""
     from tqdm import tqdm
 
     shard = range(ranks.rank, len(items), ranks.world)

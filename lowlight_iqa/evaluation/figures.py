@@ -61,11 +61,7 @@ class LogisticFit:
         begin: LogisticFit | None = None,
         evaluations: int = MAX_EVALUATIONS,
     ) -> LogisticFit:
-        """Fit by least squares, starting from ``begin``, a fit to similar scores.
-
-        Raises:
-            ValueError: no logistic fits.
-        """
+        """Fit by least squares, starting from ``begin``, a fit to similar scores; no fit is a ValueError."""
         if begin is None:
             spread = float(scores.std()) or 1.0
             start = (float(labels.max()), float(labels.min()), 0.0, 0.5)
@@ -77,10 +73,7 @@ class LogisticFit:
 def figure(
     of: Callable[[Vector, Vector], float], scores: Vector, labels: Vector, groups: Sequence[Hashable], draws: int
 ) -> Figure:
-    """Return a figure with its interval over resampled scenes, or over pictures if there are too few scenes.
-
-    If all labels are equal, the figure is NaN.
-    """
+    """Return a figure with its interval over resampled scenes, or pictures if scenes are few; NaN for equal labels."""
     return _figures(lambda s, y: np.array([of(s, y)]), scores, labels, groups, draws)[0]
 
 

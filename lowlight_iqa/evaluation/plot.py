@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..extras import require
 from ..wholefile import replacing
 
 if TYPE_CHECKING:
@@ -14,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def plot(result: Evaluation, path: str | Path) -> None:
-    """Draw MOS against score with the fitted logistic, as an image file.
-
-    Raises:
-        ValueError: there are no labels to draw, or matplotlib is not installed.
-    """
+    """Draw MOS against score with the fitted logistic, as an image file; needs labels and matplotlib."""
     if not result.figures:
         raise ValueError("the labels are not public; there is nothing to draw the scores against")
 
@@ -44,16 +41,8 @@ def plot(result: Evaluation, path: str | Path) -> None:
 
 
 def import_pyplot() -> Any:
-    """Import matplotlib.pyplot, drawing to files.
-
-    Raises:
-        ValueError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError('plots need matplotlib: pip install "lowlight_iqa[docs]"') from error
-    matplotlib.use("Agg")
+    """Import matplotlib.pyplot, drawing to files."""
+    require("matplotlib", "plots need matplotlib", "docs").use("Agg")
     from matplotlib import pyplot
 
     return pyplot

@@ -1,7 +1,5 @@
 """Random splits, and baselines that use no picture, to judge figures on a data set. See docs/protocols.md."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Literal
 
@@ -17,12 +15,8 @@ def random_splits(
 ) -> Iterator[tuple[Indices, Indices]]:
     """Yield indices of the training and test pictures of ``repeats`` random splits; the seed of each is its number.
 
-    Args:
-        items: the pictures.
-        by: "scene" keeps pictures of one group together; "image" does not, so that a trained model knows the test
-            scenes. Pictures without a group are scenes of their own.
-        repeats: number of splits.
-        share: of the scenes (or pictures) used for testing.
+    ``by="scene"`` keeps pictures of one group together; "image" does not, so that a trained model knows the test
+    scenes. A ``share`` of the scenes (or pictures) is for testing.
     """
     keys: list[Hashable] = [  # a number is no group's name
         item.group if by == "scene" and item.group else index for index, item in enumerate(items)
@@ -36,13 +30,10 @@ def random_splits(
 
 
 def group_mean(train: Sequence[Rated], test: Sequence[Rated], key: Callable[[Rated], str]) -> Vector:
-    """Predict for each test picture the mean MOS of the training pictures with the same key, or of all of them.
+    """Predict for each test picture the mean MOS (N,) of the training pictures with the same key, or of all of them.
 
     With ``key=lambda item: item.group`` this is the scene's mean, which image-level splits reveal; with
     ``item.enhancer`` the method's mean, which a model reaches that only recognizes the enhancer.
-
-    Returns:
-        Predictions (N,) for ``test``; no picture is read.
     """
     labels = np.array([item.mos for item in train])
     means = {name: labels[members].mean() for name, members in members_of([key(item) for item in train]).items()}

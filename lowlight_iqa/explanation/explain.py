@@ -1,7 +1,5 @@
 """The content of an explanation, computed once for both the page and the figure."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 from pathlib import Path

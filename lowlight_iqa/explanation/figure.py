@@ -1,7 +1,5 @@
 """Write an explanation as one figure, for a paper or a slide."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Write an explanation as one page: a single file that opens from disk and loads nothing from the network."""
 
-from __future__ import annotations
-
 import base64
 import io
 from importlib import resources

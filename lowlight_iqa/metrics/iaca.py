@@ -4,8 +4,7 @@ References:
     IACA, IEEE TMM 2023, arXiv 2302.11464, code github.com/Baoliang93/IACA_For_Lowlight_IQA: two stages of the trunk are
     weighted by a map computed from the picture's brightest channel; each channel's mean, through a small network, gates
     its deviation; three outputs are trained by the norm-in-norm loss of LinearityIQA (Li et al., ACM MM 2020).
-    Here the trunk is EfficientNet-Lite instead of ResNeXt-101, and layer norm takes the place of batch norm.
-    The authors' own network is ``iaca-resnext101``.
+    Here the trunk is EfficientNet-Lite instead of ResNeXt-101, with layer norm instead of batch norm.
 """
 
 from __future__ import annotations
@@ -54,13 +53,7 @@ def gate_net(width: int) -> nn.Sequential:
 
 
 class Tap(nn.Module):
-    """The layers after one stage of the trunk: 64 features and an output of their own.
-
-    Args:
-        width: channels of the stage.
-        illumination: weight the positions by illumination.
-        gating: gate the deviations by the means.
-    """
+    """The layers after a stage of ``width`` channels: 64 features and an output; either mechanism may be off."""
 
     def __init__(self, width: int, illumination: bool, gating: bool) -> None:
         super().__init__()
@@ -100,14 +93,10 @@ class Tap(nn.Module):
 
 
 class IacaNetwork(nn.Module):
-    """Trunk, taps and the output of all taps.
+    """Trunk ("lite0", "lite1" or "lite2"), taps and the output of all taps.
 
-    Args:
-        trunk: "lite0", "lite1" or "lite2".
-        taps: the trunk's stages that are pooled; 4 and 6 are the last ones at strides 16 and 32, as IACA's layer3
-            and layer4 are.
-        illumination: weight positions by illumination; off for the ablation.
-        gating: gate deviations by means; off for the ablation.
+    ``taps`` are the trunk's stages that are pooled; 4 and 6 are the last ones at strides 16 and 32, as IACA's layer3
+    and layer4 are. ``illumination`` and ``gating`` are off for ablations.
     """
 
     def __init__(
@@ -217,8 +206,8 @@ class Iaca(Metric):
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
         """Return the network's output for the window around each position, *after* the mapping to 0..1.
 
-        Means and deviations are those of the window instead of the picture; the layers after them are the network's.
-        The pooling is not linear, so the score is not the mean of the map.
+        Means and deviations are those of the window instead of the picture. The pooling is not linear, so the score is
+        not the mean of the map.
         """
         dtype = self.network.output.weight.dtype
         local = logistic(self.network.local(reduce(x.to(dtype), SHORT_SIDE)), self.mapping)

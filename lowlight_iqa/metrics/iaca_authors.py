@@ -4,11 +4,9 @@ References:
     IACA, IEEE TMM 2023, arXiv 2302.11464; IQA_Model.py and demo of github.com/Baoliang93/IACA_For_Lowlight_IQA.
     The pooling, outputs and loss are those of LinearityIQA (Li et al., ACM MM 2020).
 
-As in the authors' code: RGB in [0, 1] without ImageNet's mean and deviation; the whole picture at its own size;
-``getw5`` belongs to ``layer3`` (features.6) and ``getw6`` to ``layer4`` (features.7); the weighted maps are pooled, the
-unweighted ones are the input of the next layer; the means are used for the gates only; ``dr6`` and ``dr7`` have only
-batch norms between their linear layers; a branch whose illumination weight is 0 everywhere has no gradient. Changed:
-the root of the variance has a finite slope.
+As in the authors' code, RGB in [0, 1] is not normalized, the whole picture is read at its own size, the next layer's
+input is unweighted, and a branch whose illumination weight is 0 everywhere has no gradient. Changed: the root of the
+variance has a finite slope.
 """
 
 from __future__ import annotations
@@ -88,14 +86,10 @@ class IacaResNeXt101(Metric):
     def __init__(
         self, card: Card, network: IacaResNeXt101Network, slope: float = SLOPE, intercept: float = INTERCEPT
     ) -> None:
-        """Build it around a network.
+        """Build it around a network: score = slope * q + intercept.
 
-        Args:
-            card: its card.
-            network: the authors'.
-            slope: score = slope * q + intercept. The defaults belong to the authors' released checkpoint; for another
-                one both must be fitted to its own outputs and labels, as the loss does not determine them.
-            intercept: see slope.
+        The defaults belong to the authors' released checkpoint; for another one both must be fitted to its outputs and
+        labels, as the loss does not determine them.
         """
         super().__init__(card)
         self.network, self.slope, self.intercept = network, slope, intercept

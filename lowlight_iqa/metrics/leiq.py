@@ -31,12 +31,7 @@ GRID_STAGE = 3  # the stage whose resolution the maps have: stride 16
 
 
 class LeiqNetwork(nn.Module):
-    """Trunk, pooled statistics and seven heads.
-
-    Args:
-        trunk: "lite0", "lite1" or "lite2".
-        hidden: width between the two layers of a head.
-    """
+    """Trunk ("lite0", "lite1" or "lite2"), pooled statistics and seven heads; ``hidden``: width inside a head."""
 
     def __init__(self, trunk: str = "lite2", hidden: int = 128) -> None:
         super().__init__()
@@ -165,14 +160,7 @@ class Leiq(Metric):
     def __init__(
         self, card: Card, network: LeiqNetwork, mappings: Mapping[str, list[float]], view: int = SHORT_SIDE
     ) -> None:
-        """Build it around a network.
-
-        Args:
-            card: its card.
-            network: trunk and heads.
-            mappings: the parameters of ``logistic`` by task.
-            view: larger pictures are reduced to this shorter side.
-        """
+        """Build it; ``mappings``: ``logistic``'s parameters by task; ``view``: shorter side of reduced pictures."""
         super().__init__(card)
         self.network, self.mappings, self.view = network, dict(mappings), view
         self.eval().requires_grad_(False)

@@ -1,9 +1,8 @@
 """The authors' LEIQ-Assessor, reproduced exactly: single task, multi task, and the mean of both, on SigLIP2 towers.
 
 References:
-    LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; https://github.com/sunwei925/LEIQ-Assessor. Keys and shapes of the
-    state dicts are those of its checkpoints. The mapping to MOS is the 4-parameter logistic that its test code fits to
-    the predictions and labels published with each checkpoint.
+    LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; https://github.com/sunwei925/LEIQ-Assessor, whose checkpoints have
+    these keys and shapes. MOS is mapped by the 4-parameter logistic that its test code fits.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from ..attributes import WORDS, sentence
 from ..card import Card
 from ..functional.logistic import fit_logistic, logistic
-from ..metric import Metric, full_precision
+from ..metric import Metric, full_precision, inside_transform
 from ..registry import get_card, register
 from ..weights.files import Loaded, load_strictly, save_splits
 from ..weights.resolve import on_hub, splits
@@ -84,7 +83,7 @@ def trim(x: Tensor) -> Tensor:
 class _ScoreAndRelease(torch.autograd.Function):
     """Scores of pictures by a metric that may be released before ``backward``: the gradient is computed at once.
 
-    The score of a picture depends on that picture alone, so the gradient of the sum holds that of each.
+    A score depends on its picture alone, so the gradient of the sum holds that of each.
     """
 
     @staticmethod
@@ -104,7 +103,7 @@ class _ScoreAndRelease(torch.autograd.Function):
 def score_singly(metric: Metric, pictures: list[Tensor]) -> Tensor:
     """Score checked pictures (3, H, W) one by one on a CPU, together on other devices.
 
-    On a CPU a batch is no faster, and its products round differently from those of a single picture.
+    On a CPU a batch is no faster, and its products round differently.
     """
     singles = [picture[None] for picture in pictures]
     if pictures[0].device.type == "cpu" and not isinstance(metric, LeiqMean):  # which reads its parts for every call
@@ -115,8 +114,8 @@ def score_singly(metric: Metric, pictures: list[Tensor]) -> Tensor:
 def preprocess(pixels: Tensor) -> Tensor:
     """Resize pixels (3, H, W) in [0, 1] and trim them to (3, h, w), as the authors prepare a file.
 
-    If all samples are 8-bit values, the result is rounded to 8 bits as in the authors' code. Anything finer, such as a
-    16-bit file, is resized in floats like a tensor.
+    If all samples are 8-bit values, the result is rounded to 8 bits as in the authors' code; anything finer, such as a
+    16-bit file, is resized in floats.
     """
     x = pixels[None]
     levels = (x * 255).round().byte()
@@ -124,19 +123,30 @@ def preprocess(pixels: Tensor) -> Tensor:
     return trim(resize_8_bit(levels) if exact else resize(x))[0]
 
 
-class LeiqMean(Metric):
+class LeiqAuthors(Metric):
+    """What the authors' models and their means share."""
+
+    half_precision: torch.dtype | None = None  # see LeiqMean
+
+    def describe(self, score: float, attributes: Mapping[str, float]) -> str:
+        """Describe the six attributes if all are calibrated, else the score."""
+        return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
+
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Resize and round as the authors do."""
+        return preprocess(super().preprocess(pixels))
+
+
+class LeiqMean(LeiqAuthors):
     """The mean of metrics, of which one at a time is in memory; ``keep_loaded = True`` holds all of them in memory.
 
-    Without ``keep_loaded`` every call reads them from disk, so many pictures are best given as one list, and there is
-    no second derivative.
-
-    ``half_precision = torch.float16`` is faster and less exact: the matrix products in the towers' blocks are computed
-    in it, the residual sums, the pooling and the heads in float32. torch.bfloat16 is far less exact.
+    Without ``keep_loaded`` every call reads them from disk, so give many pictures as one list; there is no second
+    derivative. ``half_precision = torch.float16`` is faster and less exact: the matrix products in the towers' blocks
+    are computed in it, all else in float32. torch.bfloat16 is far less exact.
     """
 
     concurrent = False
     keep_loaded = False
-    half_precision: torch.dtype | None = None
 
     def __init__(self, card: Card, parts: Mapping[str, Callable[[], Metric]]) -> None:
         """Build it from functions that load its parts, by the name of the folder in which each part is saved."""
@@ -154,18 +164,13 @@ class LeiqMean(Metric):
             self._loaded[name] = part
         if isinstance(part, LeiqMean):
             part.keep_loaded = self.keep_loaded
-        if isinstance(part, (LeiqMean, LeiqSiglip)):
+        if isinstance(part, LeiqAuthors):
             part.half_precision = self.half_precision
         return part
 
     def _load(self, name: str, part: Metric | None) -> Metric:
-        """Load a part, or take the one that is loaded, and bring it to this metric's device and precision.
-
-        Raises:
-            TypeError: inside a transform of torch.func, whose tensors would stay in the part when it has ended; using
-                them crashes the process.
-        """
-        if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None:
+        """Load a part, or take the loaded one, and bring it to this metric's device and precision."""
+        if inside_transform():
             advice = "set keep_loaded = True and score a picture before"
             raise TypeError(f"{self.card.name} cannot load {name} inside torch.func; {advice}")
         with torch.inference_mode(False):  # a part that is kept may be trained through later
@@ -209,14 +214,6 @@ class LeiqMean(Metric):
         means = {key: torch.stack(values).mean(0) for key, values in by_attribute.items()}
         return torch.stack(scores).mean(0), means
 
-    def describe(self, score: float, attributes: Mapping[str, float]) -> str:
-        """Describe the six attributes if all are calibrated, else the score."""
-        return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
-
-    def preprocess(self, pixels: Tensor) -> Tensor:
-        """Resize and round as the authors do."""
-        return preprocess(super().preprocess(pixels))
-
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write each part to a folder of its own, and a config that lists them."""
         for name in self.parts:
@@ -228,12 +225,7 @@ class LeiqMean(Metric):
 
 
 class SiglipNetwork(nn.Module):
-    """Tower and heads; the keys of its state dict are the authors'.
-
-    Args:
-        name: "leiq-b16" or "leiq-so400m".
-        tower: from ``backbones.siglip_tower``.
-    """
+    """Tower (``backbones.siglip_tower``) and heads of "leiq-b16" or "leiq-so400m"; state-dict keys are the authors'."""
 
     def __init__(self, name: str, tower: nn.Module) -> None:
         super().__init__()
@@ -249,11 +241,7 @@ class SiglipNetwork(nn.Module):
 
     @classmethod
     def of_tensors(cls, name: str, tensors: Mapping[str, Tensor]) -> SiglipNetwork:
-        """Build the network from a state dict, whose tensors become its parameters without a copy.
-
-        Raises:
-            ValueError: keys or shapes that do not fit.
-        """
+        """Build the network from a state dict, whose tensors become its parameters without a copy."""
         from ..backbones import siglip_tower
 
         network = cls(name, siglip_tower(TOWERS[name][0]))
@@ -265,11 +253,9 @@ class SiglipNetwork(nn.Module):
         return self.outputs(center_crop(resize(x), self.side), half)
 
     def outputs(self, crops: Tensor, half: torch.dtype | None = None) -> dict[str, Tensor]:
-        """Return raw outputs (N,) by task of center crops (N, 3, side, side).
+        """Return raw outputs (N,) by task of center crops (N, 3, side, side) in [0, 1].
 
-        Args:
-            crops: in [0, 1].
-            half: a narrower dtype for the matrix products in the tower's blocks.
+        ``half`` is a narrower dtype for the matrix products in the tower's blocks.
         """
         trunk: Any = self.feature_extraction["trunk"]
         heads = [self.quality] if len(self.tasks) == 1 else self.heads.values()
@@ -324,21 +310,13 @@ BLIND_SPOTS = "whatever lies outside the middle square"
         **FACTS,
     ),
 )
-class LeiqSiglip(Metric):
+class LeiqSiglip(LeiqAuthors):
     """One of the authors' models: MOS on 0..10, and six attributes with seven tasks."""
-
-    half_precision: torch.dtype | None = None  # see LeiqMean
 
     def __init__(
         self, card: Card, network: SiglipNetwork, mappings: Mapping[str, list[float]] = MappingProxyType({})
     ) -> None:
-        """Build it around a network.
-
-        Args:
-            card: its card.
-            network: tower and heads.
-            mappings: parameters of ``logistic`` by task, to the labels' scale; a task without them is uncalibrated.
-        """
+        """Build it; ``mappings``: parameters of ``logistic`` by task; a task without is uncalibrated."""
         super().__init__(card)
         self.network, self.mappings = network, dict(mappings)
         self.uncalibrated = frozenset(network.tasks) - self.mappings.keys()
@@ -363,12 +341,7 @@ class LeiqSiglip(Metric):
     def from_tensors(
         cls, card: Card, tensors: Mapping[str, Tensor], mat: Mapping[str, Any] | None = None
     ) -> LeiqSiglip:
-        """Build it from a checkpoint of the authors.
-
-        Args:
-            card: the registered card.
-            tensors: the state dict; float32 tensors are used without a copy.
-            mat: predictions and labels, from the .mat file next to the checkpoint.
+        """Build it from a checkpoint's state dict and the .mat file of predictions and labels next to it.
 
         Raises:
             ValueError: keys or shapes that do not fit, or no predictions and labels of MOS.
@@ -384,10 +357,6 @@ class LeiqSiglip(Metric):
     def weight_config(self) -> dict[str, Any]:
         """Return the mappings to the labels' scales."""
         return {"mappings": self.mappings}
-
-    def preprocess(self, pixels: Tensor) -> Tensor:
-        """Resize and round as the authors do."""
-        return preprocess(super().preprocess(pixels))
 
     def raw(self, x: Tensor) -> dict[str, Tensor]:
         """Return the heads' outputs (N,) of pictures (N, 3, H, W) in [0, 1], by task; their scale is arbitrary."""
@@ -409,18 +378,11 @@ class LeiqSiglip(Metric):
         mapped = self.mapped(self.raw(x))
         return mapped["mos"], {task: mapped[task] for task in self.network.tasks[1:]}
 
-    def describe(self, score: float, attributes: Mapping[str, float]) -> str:
-        """Describe the six attributes if all are calibrated, else the score."""
-        return sentence(attributes) if attributes.keys() == WORDS.keys() else super().describe(score, attributes)
-
 
 def fit_mappings(name: str, mat: Mapping[str, Any] | None) -> dict[str, list[float]]:
-    """Fit the logistic of each task that the .mat file has predictions and labels of.
+    """Fit the logistic of each task that the .mat file has predictions and labels of; those of MOS must be there.
 
     MOS is fitted as in the authors' code; the asymptotes of an attribute's curve are bounded to 1..5.
-
-    Raises:
-        ValueError: there are none of MOS.
     """
     if mat is None:
         raise ValueError(

@@ -1,12 +1,9 @@
 """The cache of scores: a picture that a metric has scored is not scored again.
 
-An entry is found by the hash of the picture's file (and of its dark input, where that is scored with it) and the
-``fingerprint`` of what scores it: weights, code, options, kind of device, versions of the libraries. It is one SQLite
-file, so that processes may share it, an interrupted run keeps what it has, and a damaged entry, which its checksum
-tells, is scored again.
+The key of an entry is the hash of the picture's file (and of its dark input) and the ``fingerprint`` of the metric. The
+cache is one SQLite file, which processes can share and which keeps the scores of an interrupted run; a checksum finds
+damaged entries, which are scored again.
 """
-
-from __future__ import annotations
 
 import ast
 import hashlib
@@ -19,9 +16,10 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -29,13 +27,10 @@ from .. import __version__
 from ..metric import Assessment, Metric
 from .pipeline import Record
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-FILE = "scores-2.sqlite"  # the number is that of the layout
-SHARED = ("images", "metric", "backbones", "attributes", "functional")  # modules of ours that all scores pass
+FILE = "scores-2.sqlite"  # with the version of the layout
+SHARED = ("images", "metric", "backbones", "attributes", "functional")  # modules that all scores use
 LIBRARIES = ("torch", "timm", "Pillow", "numpy", "scipy")
-TIMEOUT = 60.0  # seconds to wait for another process that writes
+TIMEOUT = 60.0  # seconds to wait while another process writes
 
 logger = logging.getLogger(__name__)
 
@@ -45,17 +40,17 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     return Path(cache or os.environ.get("LOWLIGHT_IQA_CACHE") or Path.home() / ".cache" / "lowlight_iqa")
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """Entries by key and picture, in one SQLite file that processes share; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self.database = self._open()
         if self.database is not None:
-            self.database.text_factory = lambda text: text.decode(errors="replace")  # which no checksum fits
+            self.database.text_factory = lambda text: text.decode(errors="replace")  # fails the checksum
 
     def read(self, key: str) -> dict[str, Any]:
-        """Return the entries of a key by picture; those that are damaged are left out, and computed again."""
+        """Return the entries of a key by picture, without damaged ones."""
         entries: dict[str, Any] = {}
         if self.database is None:
             return entries
@@ -68,13 +63,13 @@ class Store:
                 else:
                     damaged += 1
         except sqlite3.Error as error:
-            logger.warning("%s cannot be read on (%s); what is missing is computed again", self.path, error)
+            logger.warning("%s cannot be read further (%s); the rest is computed again", self.path, error)
         if damaged:
             logger.warning("%d entries of %s are damaged and computed again", damaged, self.path)
         return entries
 
     def write(self, key: str, picture: str, entry: Mapping[str, Any]) -> None:
-        """Keep an entry, in the file before this returns."""
+        """Write an entry to the file."""
         if self.database is None:
             return
         payload = json.dumps(entry)
@@ -86,17 +81,12 @@ class Store:
             self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self.database is not None:
             self.database.close()
             self.database = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @staticmethod
@@ -104,13 +94,9 @@ class Store:
         return hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
     def _open(self) -> sqlite3.Connection | None:
-        """Open the file to write, or to read where it cannot be written; None where it can be neither.
-
-        Raises:
-            ValueError: what stands there is a link, a pipe or the like.
-        """
+        """Open the file to write, or else to read; None if neither works. Only a regular file is opened."""
         if os.path.lexists(self.path) and not stat.S_ISREG(os.lstat(self.path).st_mode):
-            raise ValueError(f"{self.path} is a link or no file, and is not followed; remove it")
+            raise ValueError(f"{self.path} is a link or not a regular file, and is not opened; remove it")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return self._connect()
@@ -118,16 +104,16 @@ class Store:
             if isinstance(error, sqlite3.OperationalError):
                 return self._read_only(error)
             damaged = self.path.with_name(f"{self.path.name}.damaged")
-            logger.warning("%s is damaged (%s); it is put aside as %s and made anew", self.path, error, damaged.name)
+            logger.warning("%s is damaged (%s); it is renamed to %s and created again", self.path, error, damaged.name)
             self.path.replace(damaged)
             return self._connect()
         except OSError as error:
             return self._read_only(error)
 
     def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None)  # each entry is kept at once
+        database = sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None)  # commit each entry
         try:
-            # What the system was given survives the process; after a power cut checksums tell what did not.
+            # Data handed to the system survives the process; checksums find what a power cut has lost.
             database.execute("PRAGMA synchronous = OFF")
             database.execute(
                 "CREATE TABLE IF NOT EXISTS scores (key TEXT, picture TEXT, payload TEXT, checksum TEXT, "
@@ -147,8 +133,8 @@ class Store:
             return None
 
 
-class Cache:
-    """The scores of some metrics, by the ``digest`` of what they were computed from; a context manager."""
+class Cache(AbstractContextManager["Cache"]):
+    """The scores of some metrics by the ``digest`` of their input; a context manager."""
 
     def __init__(self, folder: Path, metrics: Sequence[Metric], attributes: bool) -> None:
         self.attributes = attributes
@@ -157,13 +143,13 @@ class Cache:
         self.entries = {name: self._usable(self.store.read(key)) for name, key in self.keys.items()}
 
     def _usable(self, entries: dict[str, Any]) -> dict[str, Any]:
-        """The entries that hold attributes, where they are asked for."""
+        """Return the entries with attributes, if attributes are requested."""
         if not self.attributes:
             return entries
         return {digest: entry for digest, entry in entries.items() if entry["attributes"] is not None}
 
     def get(self, digest: str) -> Record | None:
-        """Return what is known of a picture, maybe for some of the metrics alone; safe in any thread."""
+        """Return what is known of a picture, perhaps for some of the metrics only; safe in any thread."""
         found = {name: entries[digest] for name, entries in self.entries.items() if digest in entries}
         if not found:
             return None
@@ -171,7 +157,7 @@ class Cache:
         return Record("", results, digest=digest, luma=next(iter(found.values()))["luma"])
 
     def put(self, record: Record) -> None:
-        """Keep what was scored."""
+        """Store the results of a record."""
         for name, result in record.results.items():
             if record.digest in self.entries[name]:
                 continue
@@ -190,23 +176,18 @@ class Cache:
             return Assessment(entry["score"])
         return Assessment(entry["score"], entry["attributes"], entry["uncalibrated"], entry["description"])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.store.close()
 
 
-# What scores
+# The fingerprint
 
 
 def fingerprint(metric: Metric) -> str:
-    """SHA-256 of all that a score depends on but the picture.
+    """Return the SHA-256 of everything but the picture that a score depends on.
 
-    These are the weights and the numbers beside them, the options, the kind of device, the version of this package
-    and of the libraries below it, and the source code of the metric and of every module that it imports of ours.
+    These are weights and config, options, the kind of device, the versions of this package and its libraries, and the
+    source code of the metric and of every module of ours that it imports.
     """
     digest = hashlib.sha256()
 
@@ -234,13 +215,13 @@ def components(metric: Metric) -> Iterator[Metric]:
 
 
 def options(metric: Metric) -> list[str]:
-    """The plain values that were set on a metric, such as the captioner it was made with."""
+    """Return the plain attributes of a metric, such as the captioner it was created with."""
     plain = (str, int, float, bool, type(None), torch.dtype)
     return sorted(f"{name}={value!r}" for name, value in vars(metric).items() if isinstance(value, plain))
 
 
 def source_files(metric: type[Metric]) -> list[Path]:
-    """The files of the metric's classes, of our modules that they import, and of those that all scores pass."""
+    """Return the files of the metric's classes, of our modules that they import, and of those that all scores use."""
     package = __name__.split(".")[0]
     modules: dict[str, ModuleType] = {}
 
@@ -265,7 +246,7 @@ def source_files(metric: type[Metric]) -> list[Path]:
 
 
 def _imports(module: ModuleType) -> Iterator[str]:
-    """Absolute names of what a module imports with ``from``, inside functions too."""
+    """Yield absolute names of what a module imports with ``from``, inside functions too."""
     path = inspect.getsourcefile(module)
     if path is None:
         return

@@ -1,14 +1,13 @@
-"""The pipeline: decode ahead in threads, group by size into batches, score on the device, keep the order.
+"""The pipeline: decode ahead in threads, group by size into batches, score on the device, return records in order.
 
     sources -> decode (workers) -> group by size -> score (CPU: workers, GPU: one at a time) -> records in order
 
-Which pictures share a batch depends on the order and sizes of the pictures alone, never on timing, so two runs give
-the same numbers. Everything in flight is bounded: memory does not grow with the number of pictures.
+Which pictures share a batch depends only on their order and sizes, never on timing, so two runs give the same numbers.
+The number of pictures in flight is limited: memory does not grow with the number of pictures.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -25,7 +24,7 @@ from torch import Tensor
 from ..images import FORMATS, Picture, read_image
 from ..metric import Assessment, Metric, check_reference
 from ..registry import create_metric, get_card
-from .sources import Input, Source, find_sources
+from .sources import Input, Source, digest, find_sources
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,25 +32,25 @@ if TYPE_CHECKING:
 References: TypeAlias = Union[str, "os.PathLike[str]", Sequence[Picture]]
 Known: TypeAlias = Callable[[str], "Record | None"]
 
-LARGE = 24_000_000  # pixels: a larger picture is decoded and scored alone, with all cores
-SHARE_OF_MEMORY = 0.25  # that decoded pictures may take
+LARGE = 24_000_000  # pixels; a larger picture is decoded and scored alone, with all cores
+SHARE_OF_MEMORY = 0.25  # for decoded pictures
 BYTES_PER_PIXEL = 12  # three float32
-WAITING = 8  # batches: so far behind the newest picture may the oldest wait for others of its size
-TOGETHER = 16  # pictures of a batch for metrics that load their parts for each
+WAITING = 8  # batches that the oldest picture may wait for others of its size
+TOGETHER = 16  # batch size of metrics that load their parts for every batch
 BATCH = {"cpu": 1, "cuda": 16}  # on a CPU a batch is no faster than its pictures one by one, and takes more memory
 
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one picture."""
+    """The result for one picture."""
 
     path: str
     results: Mapping[str, Assessment] = field(default_factory=dict)  # by metric, without maps
-    error: str = ""  # why there are no results
+    error: str = ""  # reason, if there are no results
     size: int = -1  # bytes of the file; -1 if unknown
     modified: int = -1  # nanoseconds since 1970; -1 if unknown
-    digest: str = ""  # of the file, and of the dark input that it is scored with, where it was asked for
-    luma: float = math.nan  # mean, 0 to 255, BT.601, where it was asked for
+    digest: str = ""  # of the file and, if it was scored with one, its dark input; "" if not requested
+    luma: float = math.nan  # mean, 0 to 255, BT.601; NaN if not requested
 
 
 def score(
@@ -68,35 +67,37 @@ def score(
     """Score any number of pictures with any number of metrics; each picture is decoded once.
 
     Args:
-        pictures: pictures, folders, globs, lists, tar shards, Parquet files (see ``scoring.sources``), or one of
-            these. An iterator is read as far as scoring has got and a little ahead.
-        metrics: names, or metrics that are made already.
+        pictures: one or several pictures, folders, globs, lists, tar shards, Parquet files (see ``scoring.sources``).
+            An
+            iterator is read only a little ahead of the scoring.
+        metrics: names, or metrics that exist already.
         references: for metrics that need one: the dark input of all, a folder with files of the same names, or a
             sequence with one for each picture.
-        attributes: also what each metric says of light, noise, ...
-        weights: as for ``create_metric``, for a single metric's name.
-        device: as for ``create_metric``, for names.
-        workers: threads that decode and, on a CPU, score; None for as many as torch computes with. With one worker
-            and batches of one, scores are bit-equal to ``metric(path)``; otherwise equal within rounding.
+        attributes: also return each metric's attributes (light, noise, ...).
+        weights: as for ``create_metric``, if one metric is given by name.
+        device: as for ``create_metric``, for metrics given by name.
+        workers: threads that decode and, on a CPU, score; None for torch's number of threads. With one worker and
+            batches
+            of one, scores are bit-equal to ``metric(path)``; otherwise equal up to rounding.
         batch: pictures of one size that are scored together; None for 1 on a CPU and 16 on a GPU.
 
     Returns:
-        An iterator of one ``Record`` for each picture, in the order given. A picture that cannot be scored is a
-        record with an error.
+        An iterator of one ``Record`` for each picture, in the order given. For a picture that cannot be scored the
+        record holds an error.
 
     Raises:
-        ValueError: options that do not go together.
-        WeightsNotFound: the weights are not at hand.
+        ValueError: options that exclude each other.
+        WeightsNotFound: the weights are not on this machine.
     """
     made = make_metrics([metrics] if isinstance(metrics, (str, Metric)) else metrics, weights, device)
     if references is not None and not any(metric.card.needs_reference for metric in made):
-        raise ValueError(f"references are of no use to {', '.join(m.card.name for m in made)}; leave them out")
+        raise ValueError(f"{', '.join(m.card.name for m in made)} does not take references; leave them out")
     work = Work(made, references, attributes)
     return run(find_sources(as_inputs(pictures)), work, workers=workers, batch=batch)
 
 
 def as_inputs(pictures: Input | Iterable[Input]) -> Iterable[Input]:
-    """Return what was given if it is several pictures, one picture in a list."""
+    """Return one picture as a list, and several as they are."""
     single = isinstance(pictures, (str, os.PathLike, Tensor, Source)) or not isinstance(pictures, Iterable)
     if single or hasattr(pictures, "read") or hasattr(pictures, "__array__"):  # a file, an array
         return [cast(Input, pictures)]
@@ -106,22 +107,22 @@ def as_inputs(pictures: Input | Iterable[Input]) -> Iterable[Input]:
 def make_metrics(
     metrics: Iterable[str | Metric], weights: str | Path | None, device: str | torch.device | None
 ) -> list[Metric]:
-    """Return the metrics, those made that are names.
+    """Create the metrics given by name; return all of them.
 
     Raises:
-        ValueError: weights for several or none; no metric; no such metric.
+        ValueError: no metric, an unknown name, or weights for other than one name.
     """
     wanted = list(metrics)
     names = [name for name in wanted if not isinstance(name, Metric)]
     if not wanted:
-        raise ValueError("there is no metric to score with; name one, such as leiq")
+        raise ValueError("no metric is given; name one, such as leiq")
     if weights is not None and len(names) != 1:
         raise ValueError(
             f"weights belong to one metric's name, not to {', '.join(names) or 'metrics that are made already'}; "
             "score with one at a time"
         )
     for name in names:
-        get_card(name)  # a wrong name is better met before weights are loaded
+        get_card(name)  # raises before weights are loaded, if the name is wrong
 
     made: dict[str, Metric] = {}
     for metric in wanted:
@@ -132,14 +133,14 @@ def make_metrics(
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to each picture."""
+    """What is computed for each picture."""
 
     metrics: Sequence[Metric]
     references: References | None = None
     attributes: bool = False
     luma: bool = False
     digest: bool = False
-    known: Known | None = None  # what has been scored before, for some or all of the metrics, by its digest
+    known: Known | None = None  # looks up results of some or all metrics by digest
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -151,16 +152,16 @@ class Work:
 
     @property
     def device(self) -> torch.device:
-        """Where the metrics compute."""
+        """The device on which the metrics compute."""
         return self.metrics[0].device
 
     @property
     def concurrent(self) -> bool:
-        """Whether several threads may score at once."""
+        """Whether several threads may score at the same time."""
         return all(metric.concurrent for metric in self.metrics)
 
     def reference(self, source: Source, place: int) -> Picture:
-        """The dark input of a picture.
+        """Return the dark input of the picture at an index.
 
         Raises:
             ValueError: there is none.
@@ -176,23 +177,23 @@ class Work:
 
 @dataclass
 class Decoded:
-    """A picture on its way: its tensors by metric, (3, h, w) and the reference's, or a record that is ready."""
+    """A decoded picture: for each metric its tensor (3, h, w) and that of the reference; or a finished record."""
 
     place: int
     source: Source
     record: Record
-    tensors: list[tuple[Tensor, ...]] = field(default_factory=list)  # none for a metric whose score is known
-    alone: bool = False  # not decoded yet: too large to be one of several
+    tensors: list[tuple[Tensor, ...]] = field(default_factory=list)  # empty for a metric whose score is known
+    alone: bool = False  # too large to be decoded beside others; not decoded yet
     ready: bool = False
 
     @property
     def shapes(self) -> tuple[object, ...]:
-        """What pictures of one batch have in common."""
+        """What pictures of one batch must have in common."""
         return tuple(tuple((x.shape, x.dtype) for x in tensors) for tensors in self.tensors)
 
     @property
     def bytes(self) -> int:
-        """Memory that the tensors take; one that metrics share counts once."""
+        """Memory of the tensors; one that metrics share counts once."""
         unique = {id(x): x.nbytes for tensors in self.tensors for x in tensors}
         return sum(unique.values())
 
@@ -203,7 +204,7 @@ def run(
     """Score sources; see ``score``.
 
     Raises:
-        ValueError: an impossible number of workers or pictures in a batch.
+        ValueError: a number of workers or a batch size outside 1 to 1024.
     """
     if workers is None:
         workers = torch.get_num_threads() if work.device.type == "cpu" else min(8, os.cpu_count() or 1)
@@ -216,7 +217,7 @@ def run(
 
 
 class _Pipeline:
-    """The threads and what is between them; lives for one run."""
+    """The threads and queues of one run."""
 
     def __init__(self, work: Work, workers: int, batch: int) -> None:
         self.work, self.batch = work, batch
@@ -256,10 +257,10 @@ class _Pipeline:
         finally:
             self.decoders.shutdown(wait=False, cancel_futures=True)
             self.scorers.shutdown(wait=False, cancel_futures=True)
-            torch.set_num_threads(self.threads)  # what threads that are started later begin with
+            torch.set_num_threads(self.threads)  # the default of threads that start later
 
     def take(self, item: Decoded) -> None:
-        """Put a decoded picture into its group, and score the groups that are due."""
+        """Add a decoded picture to its group, and score the groups that are due."""
         if item.ready:
             self.done[item.place] = item.record
         elif item.alone:
@@ -272,7 +273,7 @@ class _Pipeline:
             if len(group) == self.batch:
                 self.submit(item.shapes)
 
-        # The oldest picture holds up the records of all others, and the waiting ones hold memory.
+        # Records are in order, so all wait for the oldest picture; and the waiting ones take memory.
         while self.groups:
             first = min(self.groups, key=lambda shapes: self.groups[shapes][0].place)
             waiting = sum(item.bytes for group in self.groups.values() for item in group)
@@ -282,7 +283,7 @@ class _Pipeline:
             self.submit(first)
 
     def submit(self, shapes: tuple[object, ...]) -> None:
-        """Hand a group to the scorers, once they have room for it."""
+        """Queue a group for scoring, once the queue has room."""
         while len(self.scoring) >= self.queued:
             self.done |= dict(self.scoring.popleft().result())
         self.scoring.append(self.scorers.submit(score_batch, self.work, self.groups.pop(shapes)))
@@ -290,7 +291,7 @@ class _Pipeline:
             self.done |= dict(self.scoring.popleft().result())
 
     def drain(self) -> None:
-        """Score all that is waiting."""
+        """Score everything that is waiting."""
         for shapes in list(self.groups):
             self.submit(shapes)
         while self.scoring:
@@ -298,7 +299,7 @@ class _Pipeline:
 
 
 def largest(pictures: int) -> int:
-    """Pixels of the largest picture of which so many may be in memory at once."""
+    """Return the pixels of the largest picture of which so many fit into memory at once."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on this system
@@ -315,7 +316,7 @@ def _use_threads(count: int | None) -> None:
 
 
 class _Named(io.BytesIO):
-    """The content of a file, which errors call by its name."""
+    """The content of a file with its name, for errors."""
 
     name = ""
 
@@ -327,14 +328,7 @@ class _Named(io.BytesIO):
 
 
 def decode(work: Work, place: int, source: Source, large: int | None) -> Decoded:
-    """Read one picture and prepare it for each metric.
-
-    Args:
-        work: what is to be scored.
-        place: its number.
-        source: where it is.
-        large: pixels from which on it is only looked at, and marked ``alone``; None reads any.
-    """
+    """Read one picture and prepare it for each metric; one with more pixels than ``large`` is only marked ``alone``."""
     record = Record(source.name, size=source.size, modified=source.modified, error=source.error)
     if source.error:
         return Decoded(place, source, record, ready=True)
@@ -356,19 +350,19 @@ def decode(work: Work, place: int, source: Source, large: int | None) -> Decoded
         if work.luma:
             record = replace(record, luma=mean_luma(pixels))
         return Decoded(place, source, record, prepare(work, place, source, pixels, record.results))
-    except Exception as error:  # whatever one picture does, the others are scored
+    except Exception as error:  # the other pictures are still scored
         return Decoded(place, source, failed(record, error), ready=True)
 
 
 def recall(work: Work, place: int, source: Source, picture: bytes, record: Record) -> Record:
-    """The record with its digest, and with the results that are known."""
+    """Add the digest to a record, and results that are known already."""
     if work.known is None:
         return replace(record, digest=digest(picture))
     contents = [picture]
     if any(metric.card.needs_reference for metric in work.metrics):
         dark = work.reference(source, place)
         if not isinstance(dark, (str, os.PathLike)):
-            return record  # scored each time
+            return record  # without a digest: never cached
         contents.append(Path(dark).read_bytes())
 
     record = replace(record, digest=digest(*contents))
@@ -376,19 +370,13 @@ def recall(work: Work, place: int, source: Source, picture: bytes, record: Recor
     return record if known is None else replace(record, results=known.results, luma=known.luma)
 
 
-def digest(*contents: bytes) -> str:
-    """SHA-256 of a file's content, or of the hashes of several."""
-    first, *others = (hashlib.sha256(content).hexdigest() for content in contents)
-    return hashlib.sha256(" ".join([first, *others]).encode()).hexdigest() if others else first
-
-
 def failed(record: Record, error: Exception) -> Record:
-    """The record of a picture that cannot be scored."""
+    """Return the record of a picture that cannot be scored."""
     return replace(record, results={}, error=in_words(record.path, error))
 
 
 def pixels_of(picture: Any) -> int:
-    """Pixels of a file that is not decoded yet, as its header has it; 0 where it is in memory or cannot be told."""
+    """Return the pixels of a file according to its header; 0 if they are unknown or the picture is in memory."""
     from PIL import Image
 
     if not isinstance(picture, (str, os.PathLike, io.BytesIO)):
@@ -405,7 +393,7 @@ def pixels_of(picture: Any) -> int:
 
 
 def mean_luma(pixels: Tensor) -> float:
-    """Mean luma, 0 to 255, of a picture (3, H, W)."""
+    """Return the mean luma, 0 to 255, of a picture (3, H, W)."""
     red, green, blue = (255 * pixels.double().mean((1, 2))).tolist()
     return float(0.299 * red + 0.587 * green + 0.114 * blue)
 
@@ -413,9 +401,9 @@ def mean_luma(pixels: Tensor) -> float:
 def prepare(
     work: Work, place: int, source: Source, pixels: Tensor, known: Mapping[str, Assessment]
 ) -> list[tuple[Tensor, ...]]:
-    """What each metric scores, (3, h, w), with the reference of the same shape for those that need one.
+    """Return each metric's input (3, h, w), followed by the reference of the same shape if the metric needs one.
 
-    Metrics whose score is known get nothing.
+    A metric whose score is known gets an empty tuple.
     """
     given = [(source.picture, pixels)]
     if any(metric.card.needs_reference for metric in work.metrics):
@@ -428,7 +416,7 @@ def prepare(
             tensors.append(())
             continue
 
-        # A caller's tensors are scored as they are.
+        # Tensors given by the caller are not preprocessed.
         x, *rest = (read if isinstance(origin, Tensor) else metric.preprocess(read) for origin, read in given)
         needed = [check_reference(x, reference) for reference in rest] if metric.card.needs_reference else []
         tensors.append((x, *needed))
@@ -436,7 +424,7 @@ def prepare(
 
 
 def in_words(name: str, error: Exception) -> str:
-    """What is wrong with a picture, in one line with its name and a remedy."""
+    """Say what is wrong with a picture, in one line with its name and a remedy."""
     text = str(error)
     if isinstance(error, MemoryError) or "not enough memory" in text or "allocate memory" in text:
         text = "takes more memory than there is; scale it down, or use fewer workers"
@@ -454,7 +442,7 @@ def in_words(name: str, error: Exception) -> str:
 
 
 def score_batch(work: Work, group: Sequence[Decoded]) -> list[tuple[int, Record]]:
-    """Score pictures of one size; if a batch cannot be, each by itself."""
+    """Score pictures of one size; if that fails, score each by itself."""
     try:
         results = assess(work, [item.tensors for item in group])
     except Exception as error:
@@ -470,13 +458,9 @@ def score_batch(work: Work, group: Sequence[Decoded]) -> list[tuple[int, Record]
 
 
 def assess(work: Work, pictures: Sequence[Sequence[tuple[Tensor, ...]]]) -> list[dict[str, Assessment]]:
-    """The results of each picture, by metric; of those alone that its tensors are there for.
-
-    Raises:
-        ValueError: a score that is no number.
-    """
+    """Return the results of each picture by metric, for those metrics that its tensors are there for."""
     results: list[dict[str, Assessment]] = [{} for _ in pictures]
-    stacks: dict[tuple[int, ...], Tensor] = {}  # metrics that see the same pictures share the batch
+    stacks: dict[tuple[int, ...], Tensor] = {}  # shared by metrics with the same input
 
     def stack(tensors: Sequence[Tensor]) -> Tensor:
         key = tuple(map(id, tensors))
@@ -487,9 +471,9 @@ def assess(work: Work, pictures: Sequence[Sequence[tuple[Tensor, ...]]]) -> list
     with torch.inference_mode():
         for number, metric in enumerate(work.metrics):
             if not pictures[0][number]:
-                continue  # its score is known, for all pictures of a batch
+                continue  # its score is known for every picture of the batch
 
-            # One stack of the pictures and, where they are needed, one of the references: (N, 3, h, w) each.
+            # Pictures and, if needed, references: (N, 3, h, w) each.
             x, *rest = (stack(column) for column in zip(*(tensors[number] for tensors in pictures), strict=True))
             if work.attributes and not metric.card.needs_reference:
                 found = [replace(metric.assess(one, maps=False), words=()) for one in x]

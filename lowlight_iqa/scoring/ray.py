@@ -1,8 +1,7 @@
-"""The pipeline on many machines: Ray Data shares the pictures out to actors, each of which runs it.
+"""The pipeline on many machines: Ray Data distributes the pictures to actors, each of which runs it.
 
-The driver lists the pictures and writes the scores, in the sinks that a single machine has; Ray moves paths one way and
-numbers the other, restarts what dies and hands its pictures to another. A picture that cannot be scored is a row with
-an error.
+The driver lists the pictures and writes the scores with the sinks of a single machine. Ray sends paths to the actors
+and numbers back, and restarts actors that die. A picture that cannot be scored is a row with an error.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..extras import require
 from ..metric import Assessment
 from .pipeline import Record, Work, as_inputs, make_metrics, run
 from .sinks import Held, facts, open_sink
@@ -24,8 +24,8 @@ from .sources import SHARDS, Input, Source, find_sources, sources_of_shard
 if TYPE_CHECKING:
     import numpy as np
 
-ROWS = 64  # pictures that an actor is given at a time: what is scored anew if it dies
-BLOCKS = 10_000  # at most: Ray plans with all of them
+ROWS = 64  # pictures that an actor gets at a time, and that are scored again if it dies
+BLOCKS = 10_000  # at most, since Ray plans with all of them
 
 
 def score(
@@ -36,20 +36,13 @@ def score(
     resume: bool = False,
     **options: Any,
 ) -> Path:
-    """Score pictures on a Ray cluster and write the scores.
+    """Score pictures on a Ray cluster and write the scores to ``out``, as they arrive, on the driver's disk.
 
-    Args:
-        pictures: as ``records`` takes them.
-        metrics: names.
-        out: .parquet, .csv or .jsonl, on the driver's disk, written as the scores come.
-        resume: go on with ``out``; what it holds is skipped.
-        options: of ``records``.
-
-    Returns:
-        ``out``.
+    ``out`` ends in .parquet, .csv or .jsonl; with ``resume`` it is continued, and pictures in it are skipped. The other
+    arguments are those of ``records``.
 
     Raises:
-        ValueError: Ray is not installed, options that do not go together, or an actor that cannot start.
+        ValueError: Ray is not installed, options that exclude each other, or an actor that cannot start.
     """
     with open_sink(out, list(metrics), resume=resume) as sink:
         for record in records(pictures, metrics, held=sink.held, **options):
@@ -72,26 +65,26 @@ def records(
     held: Held | None = None,
     skipped: Callable[[], object] | None = None,
 ) -> Iterator[Record]:
-    """Yield a record for each picture, in the order in which they are done.
+    """Yield a record for each picture, in the order in which they are finished.
 
     Args:
         pictures: paths that every machine can open, of pictures, folders, lists, tar shards and Parquet, and globs;
-            addresses of such as s3://bucket/dir that pyarrow opens; or a ``ray.data.Dataset`` with a column ``path``,
+            addresses such as s3://bucket/dir that pyarrow opens; or a ``ray.data.Dataset`` with a column ``path``,
             or ``bytes`` and ``path``.
         metrics: names.
-        attributes: also what each metric says of light, noise, ...
-        weights: as for ``create_metric``, for a single metric.
+        attributes: as for ``lowlight_iqa.score``.
+        weights: as for ``lowlight_iqa.score``.
         device: where the actors compute; with "cuda", give ``gpus``.
         actors: how many, or (fewest, most); None for as many as the cluster has processors (or GPUs) for.
         cpus: processors of each actor.
         gpus: GPUs of each actor; a fraction shares one.
-        batch: pictures of one size scored together.
+        batch: as for ``lowlight_iqa.score``.
         address: of a running cluster; None starts one on this machine, or uses that of $RAY_ADDRESS.
-        held: what to leave out.
-        skipped: called for each picture that is left out.
+        held: pictures to skip.
+        skipped: called for each skipped picture.
     """
     ray = import_ray(address)
-    make_metrics(metrics, weights, "cpu")  # what is wrong with them is better told here than by an actor
+    make_metrics(metrics, weights, "cpu")  # raises here rather than in an actor
     if actors is None:
         resources = ray.cluster_resources()
         free = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus
@@ -107,7 +100,7 @@ def records(
         blocks = _blocks(found)
         if not blocks:
             return
-        # Blocks are made here: splitting a table is a task, which waits for ever if actors hold all processors.
+        # Blocks are made here: a task that splits a table would wait forever if actors hold all processors.
         dataset, rows, unlisted = ray.data.from_arrow(blocks), None, bool(found.shards)
 
     looked_for = held if unlisted else None
@@ -135,11 +128,9 @@ def import_ray(address: str | None = None) -> Any:
     Raises:
         ValueError: Ray is not installed, or there is no such cluster.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ValueError('this needs Ray: pip install "lowlight_iqa[ray]"') from error
+    require("ray.data", "this needs Ray", "ray")
+    import ray
+
     if not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
@@ -151,7 +142,7 @@ def import_ray(address: str | None = None) -> Any:
 
 
 class Scorer:
-    """What an actor is: the metrics, loaded once."""
+    """An actor: the metrics, loaded once."""
 
     def __init__(
         self,
@@ -167,9 +158,9 @@ class Scorer:
         self.workers, self.batch, self.held = workers, batch, held
 
     def __call__(self, rows: dict[str, np.ndarray[Any, Any]]) -> Iterator[dict[str, list[Any]]]:
-        """Score rows: a column ``path``, of pictures or shards, and perhaps ``bytes``, ``size`` and ``modified``.
+        """Score rows: a column ``path``, of pictures or shards, and optionally ``bytes``, ``size`` and ``modified``.
 
-        The row of a picture that is left out has no facts.
+        The row of a skipped picture has no facts.
         """
         left_out: list[Record] = []
         found = run(self._sources(rows, left_out), self.work, workers=self.workers, batch=self.batch)
@@ -184,7 +175,7 @@ class Scorer:
             }
 
     def _sources(self, rows: Mapping[str, Any], left_out: list[Record]) -> Iterator[Source]:
-        """Yield the pictures of rows that are to be scored, and note the others."""
+        """Yield the pictures of rows that are to be scored, and list the others in ``left_out``."""
         for cells in zip(*rows.values(), strict=True):
             row = dict(zip(rows, cells, strict=True))
             for source in _sources_of_row(row):
@@ -195,7 +186,7 @@ class Scorer:
 
 
 def _sources_of_row(row: Mapping[str, Any]) -> Iterator[Source]:
-    """The picture of a row, or those of its shard."""
+    """Yield the picture of a row, or those of its shard."""
     name = str(row["path"])
     if isinstance(row.get("bytes"), bytes) or not name.lower().endswith(SHARDS):
         yield _source(row)
@@ -209,7 +200,7 @@ def _sources_of_row(row: Mapping[str, Any]) -> Iterator[Source]:
 
 
 def _source(row: Mapping[str, Any]) -> Source:
-    """The picture of a row: its bytes, those at an address, or the file of that name."""
+    """Return the picture of a row: its bytes, those at an address, or the file of that name."""
     name = str(row["path"])
     size, modified = (int(row.get(key, -1)) for key in ("size", "modified"))
     content = row.get("bytes")
@@ -225,7 +216,7 @@ def _source(row: Mapping[str, Any]) -> Source:
 
 
 def _open(name: str) -> Any:
-    """Open a file or an address to read."""
+    """Open a file or an address for reading."""
     if "://" not in name:
         return open(name, "rb")
     from pyarrow.fs import FileSystem
@@ -236,7 +227,7 @@ def _open(name: str) -> Any:
 
 @dataclass
 class _Found:
-    """What was given: files, shards, and what cannot be opened."""
+    """The inputs: files, shards, and what cannot be opened."""
 
     files: dict[str, list[Any]] = field(default_factory=lambda: {"path": [], "size": [], "modified": []})
     shards: list[str] = field(default_factory=list)
@@ -244,18 +235,14 @@ class _Found:
 
 
 def _list(pictures: Iterable[Input], held: Held | None, skipped: Callable[[], object]) -> _Found:
-    """List the pictures that are to be scored.
-
-    Raises:
-        ValueError: one is no file.
-    """
+    """List the pictures that are to be scored; one that is not a file is a ValueError."""
     found = _Found()
     for source in _listed(pictures):
         if source.error or not _is_text(source.name):
-            reason = f"{source.name!a} is no name in UTF-8, which Ray needs; rename it"
+            reason = f"{source.name!a} is not UTF-8, which Ray needs; rename it"
             found.failed.append(Record(source.name, error=source.error or reason))
         elif not isinstance(source.picture, (str, os.PathLike)):
-            raise ValueError(f"{source.name} is no file, which actors could open; give paths, or a ray.data.Dataset")
+            raise ValueError(f"{source.name} is not a file that actors can open; give paths, or a ray.data.Dataset")
         elif source.name.lower().endswith(SHARDS):
             found.shards.append(source.name)
         elif held is not None and held.holds(source):
@@ -268,7 +255,7 @@ def _list(pictures: Iterable[Input], held: Held | None, skipped: Callable[[], ob
 
 
 def _blocks(found: _Found) -> list[Any]:
-    """What actors are given at a time: tables of some files, or of one shard."""
+    """Return the tables that actors are given: of some files, or of one shard."""
     import pyarrow
 
     table, count = pyarrow.table(found.files), len(found.files["path"])
@@ -278,12 +265,12 @@ def _blocks(found: _Found) -> list[Any]:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8, as Arrow's strings are."""
+    """Tell whether a file's name is UTF-8, as Arrow's strings are."""
     return name.isascii() or name == name.encode(errors="replace").decode()
 
 
 def _listed(pictures: Iterable[Input]) -> Iterator[Source]:
-    """As ``find_sources``, shards unopened; folders at an address such as s3:// are listed too."""
+    """Yield sources as ``find_sources`` does, shards unopened; also list folders at an address such as s3://."""
     for picture in pictures:
         if not isinstance(picture, (str, os.PathLike)):
             yield from find_sources([picture], shards=False)
@@ -312,7 +299,7 @@ def _listed(pictures: Iterable[Input]) -> Iterator[Source]:
 
 
 def _record(row: dict[str, Any]) -> Record:
-    """The record that an actor made a row of."""
+    """Return the record of an actor's row."""
     found = json.loads(row["facts"])
     results = {
         name: Assessment(value["score"], *(value.get(key, {}) for key in ("attributes", "uncalibrated")))

@@ -1,8 +1,8 @@
-"""Files of scores, written as the scores come: CSV, JSON lines and Parquet; a killed run goes on where it was.
+"""Files of scores, written record by record: CSV, JSON lines and Parquet; a killed run can be resumed.
 
-Every record is handed to the system as soon as it is known, so that a killed process loses what was in flight and no
-more. A record that was cut in its middle is dropped when the file is opened again. Parquet cannot be written that way:
-its records are kept in JSON lines beside it until the run is complete.
+Every record is written at once, so a killed process loses only what was in flight. When the file is opened again, a
+record that was cut short is dropped. Parquet cannot be written that way: its records are kept in JSON lines beside it
+until the run is complete.
 """
 
 from __future__ import annotations
@@ -12,46 +12,46 @@ import hashlib
 import io
 import json
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from ..metric import Assessment
+from ..wholefile import refused, replacing
 from .pipeline import Record
 from .sources import Source, content_hash, import_parquet
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 FACTS = ("path", "size", "modified", "sha256", "error")  # columns before those of the metrics
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet takes text that starts so for a formula
-ROWS = 10_000  # of a row group of Parquet
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # first characters of a formula in a spreadsheet
+ROWS = 10_000  # of a Parquet row group
+REMEDY = "make room, then --resume"
 
 
 def open_sink(path: str | Path, metrics: Sequence[str], *, resume: bool = False) -> Sink:
-    """Open the file that scores go to, of the kind that its name says.
+    """Open a file for the scores of some metrics: .csv, .jsonl or .parquet.
 
-    Args:
-        path: ends in .csv, .jsonl or .parquet.
-        metrics: names of the metrics.
-        resume: go on with a file of the same metrics; without, there may be none yet.
+    With ``resume`` a file of the same metrics is continued; otherwise the file must not exist.
 
     Raises:
-        ValueError: another kind of file, one that is there already, one of other metrics.
+        ValueError: another suffix, an existing file, or a file of other metrics.
         OSError: it cannot be written.
     """
     path = Path(os.path.realpath(path))
     kinds: dict[str, type[Sink]] = {".csv": CsvSink, ".jsonl": JsonlSink, ".parquet": ParquetSink}
     if path.suffix.lower() not in kinds:
-        raise ValueError(f"{path} is none of {', '.join(kinds)}; name the file so")
+        raise ValueError(f"{path} does not end in one of {', '.join(kinds)}; rename it")
     return kinds[path.suffix.lower()](path, metrics, resume)
 
 
+def exists(path: Path) -> ValueError:
+    """Return the error of a file that must not be overwritten."""
+    return ValueError(f"{path} exists already; continue it with --resume, or remove it")
+
+
 def cells(record: Record) -> dict[str, float]:
-    """The numbers of a record by column: ``leiq``, ``leiq.light``, ..."""
+    """Return the numbers of a record by column: ``leiq``, ``leiq.light``, ..."""
     found = {}
     for name, result in record.results.items():
         found[name] = result.score
@@ -61,7 +61,7 @@ def cells(record: Record) -> dict[str, float]:
 
 
 def facts(record: Record) -> dict[str, Any]:
-    """A record as JSON has it."""
+    """Return a record as JSON values."""
     if record.error:
         return {"path": record.path, "error": record.error}
     found: dict[str, Any] = {"path": record.path}
@@ -77,36 +77,33 @@ def facts(record: Record) -> dict[str, Any]:
 
 
 def inert(text: str) -> str:
-    """The text so that no spreadsheet takes it for a formula; ``original`` takes it back."""
+    """Escape text that a spreadsheet would take for a formula; ``original`` undoes it."""
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def original(text: str) -> str:
-    """What ``inert`` was given."""
+    """Undo ``inert``."""
     return text[1:] if text.startswith("'") else text
 
 
 @contextmanager
-def naming(path: Path, beside: Path | None = None) -> Iterator[None]:
-    """Name the file in an error such as a full disk's; what was written ``beside`` it until then is removed."""
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an error such as a full disk's."""
     try:
         yield
     except OSError as error:
-        if beside is not None:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written ({error.strerror or error}); make room, then --resume") from error
+        raise refused(path, error, REMEDY) from error
 
 
 class Held:
-    """The pictures that a file of records holds: 24 bytes of hashes for each path."""
+    """The pictures in a file of records: 24 bytes of hashes for each path."""
 
     def __init__(self) -> None:
         self.versions: dict[bytes, bytes] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep the version of a row's picture; one that failed may be scored now, and is not kept."""
+        """Add a row's picture; one that failed is removed, so that it is scored again."""
         if row["error"]:
             self.versions.pop(_hash(row["path"]), None)
         else:
@@ -116,9 +113,9 @@ class Held:
         return _hash(path) in self.versions
 
     def holds(self, source: Source) -> bool:
-        """Whether the picture is there as it is now: of the same size, and of the same time or the same content.
+        """Tell whether the picture is in the file and unchanged: of the same size, and the same time or content.
 
-        A file is read only where its time differs, as after copying, or is not known, as of bytes in Parquet.
+        Its content is read only if the time differs, as after copying, or is unknown, as of bytes in Parquet.
         """
         version = self.versions.get(_hash(source.name))
         if version is None or version[:8] != _hash(source.size):
@@ -129,18 +126,17 @@ class Held:
         return content != "" and version[16:] == _hash(content)
 
 
-class Sink(ABC):
+class Sink(AbstractContextManager["Sink"]):
     """A file of records, and what it held when it was opened; a context manager."""
 
     def __init__(self, path: Path, metrics: Sequence[str], resume: bool) -> None:
         self.path, self.metrics = path, list(metrics)
         self.held = Held()
-        self.stale = False  # a path has come again: its older row is to go
-
-        self.whole = 0  # bytes up to the end of the last record that is not cut short
+        self.stale = False  # whether a path has a newer row, so that the older one must be dropped
+        self.whole = 0  # bytes up to the end of the last complete record
 
         if path.exists() and not resume:
-            raise ValueError(f"{path} is there already; go on with it by --resume, or remove it")
+            raise exists(path)
         try:
             self.file: BinaryIO = path.open("a+b")
         except OSError as error:
@@ -152,7 +148,7 @@ class Sink(ABC):
             raise
 
     def holds(self, source: Source) -> bool:
-        """Whether the picture was scored already, as it is now."""
+        """Tell whether the picture was scored already and is unchanged."""
         return self.held.holds(source)
 
     def write(self, record: Record) -> None:
@@ -164,53 +160,42 @@ class Sink(ABC):
         """Write what is left, and drop rows that newer ones replace."""
         if self.stale:
             self._compact()
-        with naming(self.path):  # closing writes what a full disk has left in the buffer
+        with naming(self.path):  # closing flushes the buffer
             self.file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.close()
             return
-        with suppress(OSError):  # of what a full disk has left in the buffer; the first error has said so
+        with suppress(OSError):  # of flushing the buffer; the first error is reported
             self.file.close()
 
     @abstractmethod
     def encode(self, record: Record) -> bytes:
-        """The bytes of one record."""
+        """Return the bytes of one record."""
 
     @abstractmethod
     def rows(self) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
-        """Yield the bytes of each whole record, and its ``FACTS``; set ``whole``.
-
-        Raises:
-            ValueError: records of something else.
-        """
+        """Yield the bytes of each complete record and its ``FACTS``; set ``whole``. Other content is a ValueError."""
 
     def _recover(self) -> None:
-        """Learn what the file holds, and cut off a record that a killed run left unfinished."""
+        """Read what the file holds, and cut off a record that a killed run left unfinished."""
         for _, row in self.rows():
             self.held.add(row)
-            self.stale |= bool(row["error"])  # may be scored now
+            self.stale |= bool(row["error"])  # scored again
         self.file.truncate(self.whole)
 
     def _compact(self) -> None:
-        """Keep the newest row of each path; the old file stays whole until the new one is."""
+        """Keep the newest row of each path."""
         newest = {_hash(row["path"]): number for number, (_, row) in enumerate(self.rows())}
-        beside = self.path.with_name(f"{self.path.name}.new")
-        with naming(self.path, beside), beside.open("wb") as file:
+        with replacing(self.path, remedy=REMEDY) as new, new.open("wb") as file:
             file.write(self.head())
             for number, (content, row) in enumerate(self.rows()):
                 if newest[_hash(row["path"])] == number:
                     file.write(content)
-        beside.replace(self.path)
 
     def head(self) -> bytes:
-        """What stands before the records."""
+        """Return what precedes the records."""
         return b""
 
     def _write(self, content: bytes) -> None:
@@ -220,10 +205,10 @@ class Sink(ABC):
 
 
 class JsonlSink(Sink):
-    """One JSON object a line."""
+    """JSON lines."""
 
     def encode(self, record: Record) -> bytes:
-        """The record as a line."""
+        """Return the record as a line."""
         known = {"path": record.path, "size": record.size, "modified": record.modified, "sha256": record.digest}
         return json.dumps(known | facts(record)).encode() + b"\n"
 
@@ -243,16 +228,16 @@ class JsonlSink(Sink):
                 yield line, {key: known[key] for key in FACTS}
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise ValueError(
-                    f"{self.path}, byte {self.whole - len(line)}, is no record of {', '.join(self.metrics)}; "
+                    f"{self.path}, byte {self.whole - len(line)}, is not a record of {', '.join(self.metrics)}; "
                     "give another --out"
                 ) from None
 
 
 class CsvSink(Sink):
-    """Comma-separated values, with a header that the first result determines."""
+    """Comma-separated values; the first result determines the header."""
 
     columns: list[str] | None = None
-    early: list[Record]  # errors from before the columns are known
+    early: list[Record]  # errors before the first result
 
     def __init__(self, path: Path, metrics: Sequence[str], resume: bool) -> None:
         self.early = []
@@ -268,7 +253,7 @@ class CsvSink(Sink):
         super().write(record)
 
     def close(self) -> None:
-        """Write errors that no result came after."""
+        """Write errors that were not followed by a result."""
         if self.columns is None:
             self._begin(self.metrics)
         super().close()
@@ -279,11 +264,11 @@ class CsvSink(Sink):
         self.early.clear()
 
     def head(self) -> bytes:
-        """The row of the columns' names."""
+        """Return the row of column names."""
         return _encoded(csv_line(self.columns or ()))
 
     def encode(self, record: Record) -> bytes:
-        """The record as a row."""
+        """Return the record as a row."""
         numbers = cells(record)
         values = [f"{numbers[name]:.9g}" if name in numbers else "" for name in (self.columns or ())[len(FACTS) :]]
         known = [inert(record.path), record.size, record.modified, record.digest, inert(record.error)]
@@ -305,7 +290,7 @@ class CsvSink(Sink):
                 yield content, {**known, **{key: int(row[key]) for key in ("size", "modified")}}
             except (KeyError, ValueError):
                 raise ValueError(
-                    f"{self.path}, byte {self.whole - len(content)}, is no row of scores; give another --out"
+                    f"{self.path}, byte {self.whole - len(content)}, is not a row of scores; give another --out"
                 ) from None
 
     def _check_columns(self, columns: list[str]) -> list[str]:
@@ -323,27 +308,25 @@ class ParquetSink(JsonlSink):
     """Parquet; until the run is complete, JSON lines beside it."""
 
     def __init__(self, path: Path, metrics: Sequence[str], resume: bool) -> None:
-        import_parquet()  # better missed now than when all is scored
+        import_parquet()  # raises before the scoring, if pyarrow is missing
         self.target = path
         if path.exists() and not resume:
-            raise ValueError(f"{path} is there already; go on with it by --resume, or remove it")
+            raise exists(path)
         journal = path.with_name(f"{path.name}.jsonl")
         if path.exists() and not journal.exists():
             _journal_of(path, journal)
         super().__init__(journal, metrics, resume)
 
     def close(self) -> None:
-        """Write the Parquet file, in one step, and remove the lines beside it."""
+        """Write the Parquet file in one step and remove the lines beside it."""
         super().close()
-        beside = self.target.with_name(f"{self.target.name}.new")
-        with naming(self.target, beside):
-            write_parquet(self.path, beside)
-        beside.replace(self.target)
+        with replacing(self.target, remedy=REMEDY) as new:
+            write_parquet(self.path, new)
         self.path.unlink()
 
 
 def write_parquet(journal: Path, path: Path) -> None:
-    """Write the records of JSON lines as Parquet: a column of numbers for each that CSV has, row group by row group."""
+    """Convert JSON lines to Parquet, row group by row group, with the number columns of CSV."""
     import pyarrow
 
     parquet = import_parquet()
@@ -368,7 +351,7 @@ def write_parquet(journal: Path, path: Path) -> None:
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The cells of a record that was read from JSON."""
+    """Return the cells of a record read from JSON."""
     found: dict[str, float] = {}
     for name, result in row.items():
         if isinstance(result, dict):
@@ -378,22 +361,20 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _journal_of(path: Path, journal: Path) -> None:
-    """Turn a complete Parquet file back into JSON lines, to go on with it."""
-    beside = journal.with_name(f"{journal.name}.new")
+    """Convert a complete Parquet file back to JSON lines, to continue it."""
     with (
-        naming(journal, beside),
+        replacing(journal, remedy=REMEDY) as new,
         import_parquet().ParquetFile(path) as file,
-        beside.open("w", encoding="utf-8") as lines,
+        new.open("w", encoding="utf-8") as lines,
     ):
         for batch in file.iter_batches(batch_size=ROWS):
             for row in batch.to_pylist():
                 known = {key: row.pop(key) for key in FACTS}
                 lines.write(json.dumps({**known, **_nested(row)}) + "\n")
-    beside.replace(journal)
 
 
 def _nested(columns: Mapping[str, float | None]) -> dict[str, Any]:
-    """The cells of a row as ``facts`` has them."""
+    """Return the cells of a row in the form of ``facts``."""
     found: dict[str, Any] = {}
     for column, value in columns.items():
         name, _, key = column.partition(".")
@@ -409,7 +390,7 @@ def _nested(columns: Mapping[str, float | None]) -> dict[str, Any]:
 
 
 def csv_line(values: Sequence[object]) -> str:
-    """The values as a row, without its line end."""
+    """Return the values as a row, without its line end."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\r\n").writerow(values)  # so that a name with either is quoted
     return line.getvalue().removesuffix("\r\n")
@@ -420,7 +401,7 @@ def _encoded(line: str) -> bytes:
 
 
 def _csv_records(file: BinaryIO) -> Iterator[bytes]:
-    """The whole records of a CSV file: lines joined while a quoted cell is open; what is cut short is left out."""
+    """Yield the complete records of a CSV file; lines are joined while a quoted cell is open."""
     record = b""
     for line in file:
         record += line

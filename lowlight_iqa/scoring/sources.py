@@ -1,6 +1,4 @@
-"""Pictures from folders, globs, lists, CSV, tar shards and Parquet, one by one and in the same order every time."""
-
-from __future__ import annotations
+"""Find pictures in folders, globs, lists, CSV, tar shards and Parquet, always in the same order."""
 
 import csv
 import glob
@@ -16,48 +14,54 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, Union
 
+from ..extras import require
 from ..images import SUFFIXES, Picture
 
 Input: TypeAlias = Union[Picture, "Source"]
 
-SHARDS = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that hold pictures
-LISTS = (".txt", ".csv", *SHARDS)  # or name them
-COLUMNS = ("path", "image", "file", "filename", "picture", "url")  # that may name the picture of a row
-BYTES_COLUMNS = ("bytes", "image", "jpg", "png")  # that may hold it
+SHARDS = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that contain pictures
+LISTS = (".txt", ".csv", *SHARDS)  # or list them
+COLUMNS = ("path", "image", "file", "filename", "picture", "url")  # possible columns of paths
+BYTES_COLUMNS = ("bytes", "image", "jpg", "png")  # possible columns of contents
 
 
 @dataclass(frozen=True)
 class Source:
-    """A picture that is to be scored, or why it cannot be."""
+    """A picture to be scored, or the reason why it cannot be."""
 
     name: str  # the path of its record
     picture: Any = None  # a path, bytes or anything that read_image takes
-    size: int = -1  # bytes of the file, to know it again; -1 if unknown
+    size: int = -1  # bytes of the file; -1 if unknown
     modified: int = -1  # nanoseconds since 1970; -1 if unknown
     error: str = ""
 
 
+def digest(*contents: bytes) -> str:
+    """Return the SHA-256 of a file's content, or of the hashes of several."""
+    first, *others = (hashlib.sha256(content).hexdigest() for content in contents)
+    return hashlib.sha256(" ".join([first, *others]).encode()).hexdigest() if others else first
+
+
 def content_hash(source: Source) -> str:
-    """SHA-256 of a picture's file; "" where it cannot be read, or is in memory and no file."""
+    """Return the SHA-256 of a picture's file; "" if it cannot be read or the picture is not a file."""
     try:
-        content = source.picture if isinstance(source.picture, bytes) else Path(source.picture).read_bytes()
+        return digest(source.picture if isinstance(source.picture, bytes) else Path(source.picture).read_bytes())
     except (OSError, TypeError, ValueError):
         return ""
-    return hashlib.sha256(content).hexdigest()
 
 
 def find_sources(pictures: Iterable[Input], *, shards: bool = True) -> Iterator[Source]:
-    """Yield the pictures of whatever was given, in its order.
+    """Yield the pictures of all inputs, in their order.
 
     Args:
         pictures: pictures as ``read_image`` takes them; folders, which are searched recursively, in the order of
             their names; globs; ``-`` for a list on standard input; lists (.txt, a path a line; .csv with a column
             ``path`` or the like); tar shards as WebDataset has them; Parquet with a column of paths or of bytes.
             Globs and lists may name lists and shards.
-        shards: open tar and Parquet files; if not, they are yielded themselves.
+        shards: open tar and Parquet files; otherwise they are yielded themselves.
 
     Yields:
-        One ``Source`` for each picture. What cannot be opened is one with an error: the others go on.
+        One ``Source`` for each picture. One that cannot be opened has an error, and the others follow.
     """
     for place, picture in enumerate(pictures):
         if isinstance(picture, Source):
@@ -69,11 +73,7 @@ def find_sources(pictures: Iterable[Input], *, shards: bool = True) -> Iterator[
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Yield the files that folders and globs hold, as ``find_sources`` does.
-
-    Raises:
-        ValueError: one cannot be opened.
-    """
+    """Yield the picture files of folders and globs; one that cannot be opened is a ValueError."""
     for source in find_sources(paths):
         if source.error:
             raise ValueError(source.error)
@@ -81,7 +81,7 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 
 def count_files(paths: Iterable[str]) -> int | None:
-    """How many pictures there are in files, folders and globs; None where that takes reading them."""
+    """Count the pictures in files, folders and globs; None if that would take reading lists or shards."""
     paths = list(paths)
     if any(path == "-" or (path.lower().endswith(LISTS) and not os.path.isdir(path)) for path in paths):
         return None
@@ -102,12 +102,12 @@ def _of_path(path: str, shards: bool) -> Iterator[Source]:
             yield from _of_glob(path, shards)
         else:
             yield from _of_name(path, shards)
-    except (OSError, ValueError, tarfile.TarError) as error:
+    except (OSError, ValueError) as error:
         yield Source(path, error=_about(path, error))
 
 
 def _of_file(path: str) -> Source:
-    """The file with what it is known again by; anything else that has a name, such as a pipe, is refused unopened."""
+    """Return a file with its size and time; anything else that has a name, such as a pipe, is not opened."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _of_folder(path: str) -> Iterator[Source]:
 
 
 def _walk(folder: str) -> Iterator[Source]:
-    """Walk a folder in the order of names, holding the names of one folder at a time; links to folders are left."""
+    """Walk a folder in the order of names, one folder's names in memory at a time; links to folders are skipped."""
     try:
         with os.scandir(folder) as entries:
             names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
@@ -154,14 +154,14 @@ def _of_glob(pattern: str, shards: bool) -> Iterator[Source]:
         yield Source(pattern, error=f"nothing matches {pattern}; check the pattern")
     for path in found:
         if os.path.isdir(path):
-            if "**" not in pattern:  # which has found the files of folders already
+            if "**" not in pattern:  # otherwise the glob has found the files of folders
                 yield from _of_folder(path)
         elif "**" not in pattern or path.lower().endswith((*SUFFIXES, *SHARDS)):
             yield from _of_name(path, shards)
 
 
 def _of_name(path: str, shards: bool) -> Iterator[Source]:
-    """A picture, or what a list or shard of that name holds."""
+    """Yield a picture, or the contents of a list or shard of that name."""
     found, name = _of_file(path), path.lower()
     if found.error or not name.endswith(LISTS) or (name.endswith(SHARDS) and not shards):
         yield found
@@ -174,7 +174,7 @@ def _of_name(path: str, shards: bool) -> Iterator[Source]:
 
 
 def _of_lines(lines: Iterable[str], folder: str, shards: bool) -> Iterator[Source]:
-    """Paths, one a line, from ``folder`` on; empty lines are skipped."""
+    """Yield paths relative to ``folder``, one a line; empty lines are skipped."""
     for line in lines:
         path = line.rstrip("\r\n")
         if path:
@@ -191,7 +191,7 @@ def _of_csv(lines: Iterable[str], folder: str, shards: bool) -> Iterator[Source]
 
 
 def _of_member(path: str, shards: bool) -> Iterator[Source]:
-    """What a list names: a picture or a shard; a list inside a list might go round."""
+    """Yield a picture or shard that a list names; a list inside a list might be circular."""
     if path.lower().endswith(SHARDS):
         yield from _of_name(path, shards)
     else:
@@ -199,20 +199,16 @@ def _of_member(path: str, shards: bool) -> Iterator[Source]:
 
 
 def _column(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """The first of the wanted columns that is there.
-
-    Raises:
-        ValueError: none is.
-    """
+    """Return the first of the wanted columns that exists."""
     known = {str(name).strip().lower(): name for name in names}
     for name in wanted:
         if name in known:
             return known[name]
-    raise ValueError(f"no column is called {', '.join(wanted)}, there are {', '.join(known)}; rename the one of paths")
+    raise ValueError(f"no column is named {', '.join(wanted)}, only {', '.join(known)}; rename the column of paths")
 
 
 def sources_of_shard(path: str, file: BinaryIO) -> Iterator[Source]:
-    """Yield the pictures of an open tar shard or Parquet file; what is damaged is the last, with an error."""
+    """Yield the pictures of an open tar shard or Parquet file; if it is damaged, the last one has an error."""
     try:
         yield from (_of_parquet if path.lower().endswith(".parquet") else _of_tar)(path, file)
     except (OSError, ValueError, tarfile.TarError) as error:
@@ -220,7 +216,7 @@ def sources_of_shard(path: str, file: BinaryIO) -> Iterator[Source]:
 
 
 def _of_tar(path: str, archive: BinaryIO) -> Iterator[Source]:
-    """The pictures of a tar shard, read in one pass; nothing is unpacked to disk."""
+    """Yield the pictures of a tar shard, read in one pass; nothing is unpacked to disk."""
     with tarfile.open(fileobj=archive, mode="r|*") as shard:
         for member in shard:
             if not member.isfile() or os.path.splitext(member.name)[1].lower() not in SUFFIXES:
@@ -231,7 +227,7 @@ def _of_tar(path: str, archive: BinaryIO) -> Iterator[Source]:
 
 
 def _of_parquet(path: str, table: BinaryIO) -> Iterator[Source]:
-    """The pictures of a Parquet file, one row group at a time: a column of bytes, or one of paths."""
+    """Yield the pictures of a Parquet file from a column of bytes or of paths, one row group at a time."""
     parquet = import_parquet()
     with parquet.ParquetFile(table) as file:
         schema = file.schema_arrow
@@ -268,20 +264,12 @@ def _is_binary(kind: Any) -> bool:
 
 
 def import_parquet() -> Any:
-    """Import pyarrow.parquet.
-
-    Raises:
-        ValueError: pyarrow is not installed.
-    """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError('Parquet needs pyarrow: pip install "lowlight_iqa[parquet]"') from error
-    return parquet
+    """Import pyarrow.parquet."""
+    return require("pyarrow.parquet", "Parquet needs pyarrow", "parquet")
 
 
 def _about(path: str, error: Exception) -> str:
-    """The error in one line that names the path."""
+    """Return the error in one line that names the path."""
     if isinstance(error, OSError) and error.strerror:
         return f"{path} cannot be opened: {error.strerror.lower()}"
     return str(error) if path in str(error) else f"{path}: {error}"

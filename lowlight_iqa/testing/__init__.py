@@ -2,5 +2,5 @@
 
     pytest --pyargs lowlight_iqa.testing --metric NAME [--metric-from FILE]
 
-``--metric-from`` is a script that registers the metric; a metric of an installed package is found by its entry point.
+``--metric-from`` is a script that registers the metric; that of an installed package is found by its entry point.
 """

@@ -1,6 +1,4 @@
-"""Which metrics the promises are tested on."""
-
-from __future__ import annotations
+"""Select the metrics to test."""
 
 import functools
 from typing import Any
@@ -14,11 +12,7 @@ subject_of = functools.cache(Subject)
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
-    """Run each promise for each metric named.
-
-    Raises:
-        pytest.UsageError: no such metric, or none named.
-    """
+    """Run each test for each metric named."""
     if "name" not in metafunc.fixturenames:
         return
     names = metafunc.config.getoption("--metric")
@@ -31,5 +25,5 @@ def pytest_generate_tests(metafunc: Any) -> None:
 
 @pytest.fixture
 def subject(name: str) -> Subject:
-    """The metric under test."""
+    """Return the metric under test."""
     return subject_of(name)

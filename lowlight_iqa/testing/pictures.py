@@ -1,9 +1,7 @@
-"""The pictures that the promises are tried on, made on the spot: a smooth scene, its dark versions, and hard cases.
+"""Test pictures, computed: a smooth scene, its dark versions, and hard cases.
 
-Those that a metric's gradient vanishes on although they vary are named in its card, ``zero_gradient``.
+A card's ``zero_gradient`` names those that vary but on which the metric's gradient vanishes.
 """
-
-from __future__ import annotations
 
 import functools
 import math
@@ -12,13 +10,13 @@ import torch
 from torch import Tensor
 
 CONSTANT = ("black", "constant")
-VANISHING = 1e-9  # of the scale, for a sample from black to white: a gradient below it is none
-STEP = 1 / 255  # between two levels of 8 bits
+VANISHING = 1e-9  # a smaller gradient counts as zero; share of the score range, for a sample from black to white
+STEP = 1 / 255  # between two 8-bit levels
 
 
 @functools.cache
 def scene(side: int, seed: int = 0) -> Tensor:
-    """A picture (3, side, side) in 0.05..0.95: waves of many sizes, colored blocks and fine texture."""
+    """Return a picture (3, side, side) in 0.05..0.95: waves of many sizes, colored blocks and fine texture."""
     draw = torch.Generator().manual_seed(seed)
     down, across = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
     x = torch.full((3, side, side), 0.45)
@@ -32,7 +30,7 @@ def scene(side: int, seed: int = 0) -> Tensor:
 
 
 def exposures(x: Tensor) -> dict[str, Tensor]:
-    """What becomes of a picture (3, H, W) in the dark, in 8 and 16 bits, and in too much light, by name."""
+    """Return dark versions of a picture (3, H, W), in 8 and 16 bits, and an overexposed one, by name."""
     half = x.clone()
     half[:, :, : x.shape[2] // 2] = 0
     draw = torch.Generator().manual_seed(0)
@@ -49,7 +47,7 @@ def exposures(x: Tensor) -> dict[str, Tensor]:
 
 @functools.cache
 def hard_cases(side: int) -> dict[str, Tensor]:
-    """Pictures (3, side, side) with little in them, by name."""
+    """Return pictures (3, side, side) with little content, by name."""
     draw = torch.Generator().manual_seed(1)
     places = torch.arange(side)
     checker = (places[:, None] + places) % 2
@@ -74,5 +72,5 @@ def hard_cases(side: int) -> dict[str, Tensor]:
 
 
 def pictures(side: int) -> dict[str, Tensor]:
-    """The pictures that a card's ``zero_gradient`` names."""
+    """Return the pictures that a card's ``zero_gradient`` may name."""
     return {"scene": scene(side), **exposures(scene(side)), **hard_cases(side)}

@@ -1,6 +1,4 @@
-"""The pytest plug-in behind ``pytest --pyargs lowlight_iqa.testing``: its options."""
-
-from __future__ import annotations
+"""The pytest plug-in of ``pytest --pyargs lowlight_iqa.testing``: its options."""
 
 import importlib.util
 import sys

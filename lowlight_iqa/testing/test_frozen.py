@@ -1,6 +1,4 @@
-"""Nothing that is done around a metric changes it, and a copy of it is the same metric."""
-
-from __future__ import annotations
+"""Nothing done to a parent module changes a metric, and a copy is the same metric."""
 
 import copy
 import io
@@ -17,13 +15,13 @@ from .subject import Subject
 
 
 def probe(subject: Subject) -> tuple[Tensor, dict[str, Any], Tensor]:
-    """A picture, its reference, and the score of it."""
+    """Return a picture, its reference, and its score."""
     x = subject.picture()[None] * 0.5
     return x, subject.reference_of(x), subject.score(x)
 
 
 def beside(metric: Metric) -> nn.ModuleDict:
-    """A parent with a network of its own beside the metric."""
+    """Return a parent that holds the metric and a network."""
     return nn.ModuleDict({"network": nn.Conv2d(3, 3, 3, padding=1), "metric": metric})
 
 

@@ -1,6 +1,4 @@
-"""What is scored in any form, and what is refused with advice."""
-
-from __future__ import annotations
+"""Every form of input that is scored, and bad input that is refused with advice."""
 
 import math
 from pathlib import Path
@@ -17,7 +15,7 @@ from .subject import ERRORS, Subject
 
 
 def bad_inputs(folder: Path, x: Tensor) -> dict[str, tuple[Any, str]]:
-    """What a metric must refuse, by name: input, and a word of the message."""
+    """Return input that a metric must refuse, with a word of the message, by name."""
     whole = folder / "whole.png"
     image = Image.fromarray((x.permute(1, 2, 0) * 255).byte().numpy())
     image.save(whole)

@@ -1,6 +1,4 @@
-"""The loss: its scale, its reductions, and what it forgives."""
-
-from __future__ import annotations
+"""The loss: its scale, its reductions, and the overshoot that it tolerates."""
 
 from typing import Any
 

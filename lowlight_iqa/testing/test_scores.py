@@ -1,6 +1,4 @@
-"""Scores: finite, in range, the same for a batch, a list, any strides and any dtype; a card that claims it is right."""
-
-from __future__ import annotations
+"""Scores: finite, in range, independent of batch, list, strides and dtype; and true to the claims of the card."""
 
 import math
 

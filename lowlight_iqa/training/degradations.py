@@ -1,13 +1,10 @@
 """The degradation model of low light and enhancement, and the six attribute targets that it determines.
 
-No human ratings of the attributes are available, so a camera in the dark and an enhancer are simulated on a clean
-picture, and each attribute's target measures the departure of the result from the clean picture in that respect. The
-formulas, their sources and the constants are explained in docs/attributes.md; this file is their definition.
+A camera in the dark and an enhancer are simulated on a clean picture; each attribute's target measures how far the
+result departs from the clean picture in that respect. docs/attributes.md gives the sources of formulas and constants.
 
 Pictures are (3, H, W) sRGB in [0, 1], float32.
 """
-
-from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
@@ -149,12 +146,13 @@ def _guided(x: Tensor, radius: int, eps: float) -> Tensor:
     return box(share) * x + box(mean * (1 - share))
 
 
-def _jpeg(srgb: Tensor, quality: int) -> Tensor:
+def recoded(picture: np.ndarray, quality: int) -> np.ndarray:
+    """Save a picture (H, W, 3), bytes, as a JPEG and read it again."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(to_uint8(srgb)).save(buffer, "JPEG", quality=quality)
-    return rearrange(torch.from_numpy(np.array(Image.open(buffer))), "h w c -> c h w").float() / 255
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return np.array(Image.open(buffer))
 
 
 def is_typical(picture: Tensor) -> bool:
@@ -179,13 +177,7 @@ def to_uint8(srgb: Tensor) -> np.ndarray:
 
 
 def render(clean: Tensor, how: Degradation, normal: Tensor | None = None) -> Tensor:
-    """Simulate camera and enhancer on a clean picture.
-
-    Args:
-        clean: (3, H, W).
-        how: the parameters.
-        normal: standard normal numbers (3, H, W) for the noise; None: no noise.
-    """
+    """Simulate camera and enhancer on a clean picture (3, H, W); ``normal``: standard normal numbers for the noise."""
     light = to_linear(clean) * 2**how.exposure
     if normal is not None and how.noise > 0:
         light = light + normal * (0.04 * how.noise**2 * light + (0.02 * how.noise) ** 2).sqrt()
@@ -209,17 +201,14 @@ def render(clean: Tensor, how: Degradation, normal: Tensor | None = None) -> Ten
         gains = 2 ** torch.tensor([red, -(red + blue) / 2, blue]).view(3, 1, 1)
         x = to_srgb((to_linear(x) * gains).clamp(0, 1))
     if how.jpeg > 0:
-        x = _jpeg(x, how.jpeg)
+        x = rearrange(torch.from_numpy(recoded(to_uint8(x), how.jpeg)), "h w c -> c h w").float() / 255
     return (x * 255).round() / 255
 
 
 def departures(clean: Tensor, result: Tensor, noiseless: Tensor) -> dict[str, float]:
     """Measure how far a result departs from its clean picture in each attribute; 0 is no departure.
 
-    Args:
-        clean: (3, H, W).
-        result: ``render`` of it with noise.
-        noiseless: the same without noise.
+    ``result`` and ``noiseless`` are ``render`` of the clean picture with and without noise; all are (3, H, W).
     """
     c, r, q = (_CODES[(x * 255 + 0.5).long()] for x in (clean, result, noiseless))
     c_low, r_low = (

@@ -4,12 +4,9 @@ The last layer of a score is linear in the network's features z. The model is
 
     rating = a * (the bundled layer's output) + d . z + b,    the penalty on |d|^2 chosen by cross-validation,
 
-so that few or noisy ratings only set scale and offset, and many change the layer. Agreement before and after is
-measured on pictures left out of the fit (nested cross-validation, whole scenes at a time), and ratings that cannot be
-predicted better than shuffled ones are refused.
+so few or noisy ratings set only scale and offset. Agreement is measured by nested cross-validation, whole scenes at a
+time; ratings that are predicted no better than shuffled ones are refused.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -98,13 +95,13 @@ def fit(
     weights: str | Path | None = None,
     device: str = "cpu",
 ) -> Fit:
-    """Fit the score of a metric to ratings and write it to ``out``.
+    """Fit the score of a metric to ratings and write it to ``out``, for ``create_metric(name, weights=out)``.
 
     Args:
         name: "leiq", "iaca", "bmqa" or another metric with one of their networks.
         data: a CSV file with the columns image and mos (higher is better, any scale) and, where pictures show the same
             scene, group; for another ``dataset``, its folder.
-        out: where to write the metric, for ``create_metric(name, weights=out)``.
+        out: the directory to write.
         dataset: "csv" or another of ``ratings.DATASETS``.
         scale: the ends of the ratings' scale, on which the scores will be; None: the lowest and the highest rating.
         weights: of the initial metric, as for ``create_metric``; None: the bundled ones.
@@ -153,11 +150,7 @@ def scenes_of(items: Sequence[Rated]) -> list[str]:
 
 
 def check_ratings(ratings: np.ndarray, scenes: Sequence[str], low: float, high: float, data: str | Path) -> None:
-    """Check that there are enough ratings, that they differ and lie on the scale.
-
-    Raises:
-        ValueError: see ``fit``.
-    """
+    """Refuse too few ratings, and those that are all equal or outside the scale."""
     if len(ratings) < MIN_PICTURES:
         raise ValueError(f"{data} has {len(ratings)} ratings; {MIN_PICTURES} are needed, rate more pictures")
     if np.ptp(ratings) == 0:
@@ -177,11 +170,7 @@ def check_ratings(ratings: np.ndarray, scenes: Sequence[str], low: float, high: 
 def check_agreement(
     before: Agreement, after: Agreement, predicted: np.ndarray, ratings: np.ndarray, data: str | Path
 ) -> None:
-    """Refuse reversed ratings, and those that the features predict no better than shuffled ones.
-
-    Raises:
-        ValueError: see ``fit``.
-    """
+    """Refuse reversed ratings, and those that the features predict no better than shuffled ones."""
     if before.high < 0:
         raise ValueError(
             f"the ratings of {data} fall where quality rises (SRCC {before}); if a low number means a good picture, "
@@ -196,14 +185,14 @@ def check_agreement(
         )
 
 
-def chance_of(predicted: np.ndarray, ratings: np.ndarray, draws: int = DRAWS) -> float:
-    """Return the p-value of a permutation test: the share of shuffled ratings that are predicted as well."""
+def chance_of(predicted: np.ndarray, ratings: np.ndarray) -> float:
+    """Return the share of shuffled ratings that are predicted as well, the p-value of a permutation test."""
     from scipy.stats import rankdata
 
     rng = np.random.default_rng(0)
     x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (predicted, ratings))
-    as_good = sum(x @ rng.permutation(y) >= x @ y for _ in range(draws))
-    return float(1 + as_good) / (1 + draws)
+    as_good = sum(x @ rng.permutation(y) >= x @ y for _ in range(DRAWS))
+    return float(1 + as_good) / (1 + DRAWS)
 
 
 def agreement(scores: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Agreement:
@@ -275,10 +264,9 @@ def folds_of(scenes: Sequence[str], count: int, seed: int) -> np.ndarray:
 
 
 def best_strength(z: np.ndarray, prior: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> float:
-    """Return the largest strength that predicts left-out pictures about as well as any.
+    """Return the largest strength whose squared error on left-out pictures is within a standard error of the smallest.
 
-    Its squared error may exceed the smallest by one standard error of their difference, so that few ratings do not
-    change the layer by chance.
+    The error is that of their difference: few ratings do not change the layer by chance.
     """
     folds = folds_of(scenes, INNER_FOLDS, seed=1)
     errors = np.zeros((len(z), len(STRENGTHS)))
@@ -319,11 +307,7 @@ def write(
     reached: str,
     out: Path,
 ) -> None:
-    """Give the metric the fitted head, scale and card, and save it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Give the metric the fitted head, scale and card, and save it."""
     head = head_of(metric)
     adjust(head, weight - weight_of(head))
     adjust(head, np.zeros_like(weight), offset - offset_of(head))

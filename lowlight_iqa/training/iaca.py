@@ -3,11 +3,8 @@
 It is IACA's training adapted to a compact trunk and one processor; docs/iaca.md lists the differences.
 """
 
-from __future__ import annotations
-
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,7 @@ from ..distributed import Ranks
 from ..functional.logistic import fit_logistic
 from ..metrics.iaca import Iaca, IacaNetwork
 from ..registry import get_card
-from .loop import Schedule, check_numbers, log, start_log, train
+from .loop import Schedule, check_numbers, log, start_run, train
 from .losses import norm_in_norm
 from .pictures import Album, agreement, random_crop, starting_trunk, to_tensor
 from .ratings import Ratings, read_ratings
@@ -29,11 +26,7 @@ from .ratings import Ratings, read_ratings
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training.
-
-    Raises:
-        ValueError: a number that cannot be trained with.
-    """
+    """Every number of the training."""
 
     dataset: str = "biq2021"  # any of ``ratings.DATASETS``
     trunk: str = "lite2"
@@ -76,27 +69,11 @@ def train_iaca(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the output to the scores' scale on held-out pictures and write the metric to ``out/iaca``.
+    """Train, map the output to the scores' scale on held-out pictures; write the metric to ``out/iaca`` and return it.
 
-    Args:
-        data: the folder of the data set; for "csv", the file.
-        out: folder of the run: ``train.log``, ``checkpoint.pt``, ``iaca/`` in the end.
-        recipe: the numbers.
-        resume: continue from the checkpoint.
-        device: where to compute.
-
-    Returns:
-        The directory of the metric, for ``create_metric("iaca", weights=...)``.
-
-    Raises:
-        FileNotFoundError: the data set is not complete; nothing to resume from.
-        ValueError: fewer pictures than a batch; a checkpoint that is damaged or of another recipe.
-        OSError: a file cannot be written.
+    Arguments and errors are those of ``train_leiq``.
     """
-    ranks = Ranks.join(device)
-    start_log(out, ranks)
-    torch.manual_seed(recipe.seed)
-    log.info("recipe %s", json.dumps(asdict(recipe)))
+    ranks = start_run("iaca", out, recipe, device)
     album = Album()
     ratings = read_ratings(recipe.dataset, data, album, at_least=recipe.batch, batch_option="--batch")
     log.info("%d rated pictures, %d held out", len(ratings.train), len(ratings.val))
@@ -160,15 +137,13 @@ def outputs_of(network: IacaNetwork, rated: Sequence[Rated], album: Album) -> np
 
 
 def make_card(card: Card, recipe: Recipe, ratings: Ratings, figures: dict[str, float]) -> Card:
-    """Return the card of the trained metric, with its training data and validation figures."""
+    """Return the card of the trained metric."""
     without = [name for name in ("illumination", "gating") if not getattr(recipe, name)]
-    return replace(
+    return ratings.card(
         card,
+        figures,
         summary="IACA's method on a compact trunk, trained by `lowlight-iqa train iaca`"
         f"{''.join(f', without {name}' for name in without)}; not the authors' checkpoint.",
         trained_on=f"{len(ratings.train)} pictures of {ratings.source} (MOS); trunk "
         f"EfficientNet-{recipe.trunk.capitalize()} from {'a trained metric' if recipe.initial else 'ImageNet'}",
-        looks=0,
-        reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
-        **ratings.card_facts(),
     )

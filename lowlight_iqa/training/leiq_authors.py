@@ -1,12 +1,9 @@
 """The recipe of ``leiq-b16`` and ``leiq-so400m``: LEIQ's own method at its own scale, on MLE.
 
-The authors have not released their training code. Loss and preprocessing are theirs; everything else follows their
-related repository DroneIQA-VLE (see docs/leiq-authors.md). The metric's own network is trained.
+The authors have not released their training code: loss and preprocessing are theirs, everything else follows their
+related repository DroneIQA-VLE (see docs/leiq-authors.md).
 """
 
-from __future__ import annotations
-
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,18 +25,14 @@ from ..images import read_image
 from ..metrics.leiq_authors import TOWERS, LeiqSiglip, SiglipNetwork, preprocess, resize_8_bit
 from ..registry import get_card
 from ..weights.files import WeightsNotFound, load_strictly
-from .loop import Schedule, check_numbers, log, start_log, train
+from .loop import Schedule, check_numbers, log, start_run, train
 from .losses import plcc_loss
 from .ratings import fingerprint
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training.
-
-    Raises:
-        ValueError: a number that cannot be trained with.
-    """
+    """Every number of the training."""
 
     split: str = "scene"  # validate on other scenes; "random": on pictures of the same scenes, as the authors do
     seed: int = 0  # also of the split: the authors' splits are 0 to 9
@@ -72,16 +65,7 @@ class Steps(Schedule):
 
 
 def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], list[Rated]]:
-    """Split into four fifths for training and one fifth for validation.
-
-    Args:
-        rated: the pictures.
-        how: "scene" keeps the pictures of a scene together; "random" shuffles pictures as the authors do.
-        seed: of the shuffling.
-
-    Raises:
-        ValueError: another ``how``.
-    """
+    """Split into four fifths for training and one fifth for validation: by "scene", or "random" as the authors do."""
     by_scene = one_of(how, ("scene", "random")) == "scene"
     units = [item.group if by_scene else str(item.path) for item in rated]
     shuffled = list(dict.fromkeys(units))
@@ -96,11 +80,7 @@ def divide(rated: Sequence[Rated], how: str, seed: int) -> tuple[list[Rated], li
 
 
 def labels_of(rated: Sequence[Rated], task: str) -> list[float]:
-    """Return the labels of a task.
-
-    Raises:
-        ValueError: a picture has none.
-    """
+    """Return the labels of a task, or refuse a picture that has none."""
     without = [item.path.name for item in rated if task != "mos" and task not in item.attributes]
     if without:
         raise ValueError(f"{without[0]} has no label of {task}, which this metric learns; complete the list")
@@ -114,10 +94,7 @@ class Album:
         self._cached: dict[Path, Tensor] = {}
 
     def crop(self, path: Path, side: int, corner: tuple[float, float]) -> Tensor:
-        """Return a square (3, side, side) of the resized picture in [0, 1].
-
-        The corner is relative: (0, 0) gives the top left square, (1, 1) the bottom right one.
-        """
+        """Return a square (3, side, side) of the resized picture in [0, 1]; ``corner`` goes from (0, 0) to (1, 1)."""
         if path not in self._cached:
             levels = (read_image(path)[None] * 255).round().byte()
             self._cached[path] = (resize_8_bit(levels)[0] * 255).round().byte()
@@ -134,7 +111,7 @@ class Validation:
     """Figures of every epoch on the held-out pictures; weights and mappings of the best epoch.
 
     As in the authors' code, the best epoch has the highest (SRCC + PLCC) / 2 of the MOS on these pictures, and PLCC is
-    computed after the logistic fitted to them: its figures are higher than they would be on independent pictures.
+    computed after the logistic fitted to them: its figures are optimistic.
     """
 
     def __init__(self, rated: Sequence[Rated]) -> None:
@@ -229,33 +206,17 @@ def train_leiq_authors(
 ) -> Path:
     """Train, select the best epoch, map its outputs to the labels' scales and write the metric to ``out/name``.
 
-    Args:
-        name: "leiq-b16" or "leiq-so400m".
-        data: the MLE folder.
-        out: folder of the run: ``train.log``, ``checkpoint.pt`` and, at the end, the metric.
-        recipe: the numbers.
-        initial: SigLIP2 weights of the tower.
-        from_scratch: start from random weights instead; the card says so.
-        resume: continue from the checkpoint.
-        device: where to compute.
-
-    Returns:
-        The directory of the metric, for ``create_metric(name, weights=...)``.
+    ``initial`` is the file of SigLIP2 weights that the tower starts from; ``from_scratch`` starts from random weights
+    instead, and the card says so. Other arguments and errors are those of ``train_leiq``.
 
     Raises:
-        FileNotFoundError: the data set is not complete; nothing to resume from.
         WeightsNotFound: no weights to start from, and ``from_scratch`` is false.
-        ValueError: too few pictures; weights of another tower; a checkpoint that is damaged or of another recipe.
-        OSError: a file cannot be written.
     """
     if from_scratch and initial is not None:
         raise ValueError(f"--from-scratch starts from random weights, not from {initial}; give one of the two")
-    ranks = Ranks.join(device)
-    start_log(out, ranks)
-    log.info("%s, recipe %s", name, json.dumps(asdict(recipe)))
+    ranks = start_run(name, out, recipe, device)
     train_items, val_items = read_split(data, recipe)
 
-    torch.manual_seed(recipe.seed)  # of the heads
     tower = backbones.siglip_tower(TOWERS[name][0], "cpu") if from_scratch else load_tower(name, initial)
     tower.set_grad_checkpointing(recipe.checkpointing)  # type: ignore[operator]
     network = SiglipNetwork(name, tower).to(device)
@@ -276,11 +237,7 @@ def train_leiq_authors(
 
 
 def read_split(data: Path, recipe: Recipe) -> tuple[list[Rated], list[Rated]]:
-    """Read MLE; return the training and validation pictures.
-
-    Raises:
-        ValueError: too few of them.
-    """
+    """Read MLE; return the training and validation pictures."""
     train_items, val_items = divide(mle.read(data), recipe.split, recipe.seed)
     log.info("%d training and %d validation pictures, split: %s", len(train_items), len(val_items), recipe.split)
     log.info("the best epoch is chosen and mapped on the validation pictures: its figures on them are optimistic")
@@ -345,7 +302,7 @@ def run_epochs(
 
 
 def make_card(card: Card, recipe: Recipe, pictures: int, validation: Validation, initial: Path | None) -> Card:
-    """Return the card of the trained metric: its initial weights, its data and its figures, which are optimistic."""
+    """Return the card of the trained metric: its initial weights, its data and its figures."""
     checked, scenes = len(validation.rated), len({item.group for item in validation.rated})
     others = f"{checked} pictures of {scenes} {'other' if recipe.split == 'scene' else 'of the same'} scenes"
     best, last = validation.epochs[validation.best], validation.epochs[-1]

@@ -1,7 +1,5 @@
 """Linear heads of one or several layers: read them as one linear map, and change that map."""
 
-from __future__ import annotations
-
 from functools import reduce
 
 import numpy as np

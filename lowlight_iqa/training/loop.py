@@ -1,7 +1,6 @@
 """The training loop of all recipes: a schedule, averaged weights, checkpoints to resume from, torchrun."""
 
-from __future__ import annotations
-
+import json
 import logging
 import math
 import sys
@@ -64,19 +63,13 @@ def train(
 ) -> N:
     """Train a network in place and return the network of its averaged weights, in evaluation mode.
 
-    The batch of a step depends only on the seed and the step's number, so a resumed run takes the same steps.
+    The batch of a step depends only on the seed and the step's number, so a run resumed from ``out/checkpoint.pt``
+    takes the same steps.
 
-    Args:
-        network: the network.
-        rates: groups of parameters with their learning rates.
-        batch_loss: (network, generator of the step, ranks) -> loss of the whole batch and figures to log.
-        schedule: epochs, optimizer, learning rates, averaging, seed.
-        out: folder for ``train.log`` and ``checkpoint.pt``.
-        resume: continue from ``checkpoint.pt``.
-        validate: called on the averaged network after each epoch, on rank 0; its figures are logged.
-        stateful: further objects to restore on resuming, each with ``state_dict`` and ``load_state_dict``.
-        stop: called with the mean of each figure over an epoch; true ends the training.
-        ranks: this process among others.
+    ``rates`` are groups of parameters with their learning rates. ``batch_loss`` is given the network, the step's
+    generator and the ranks; it returns the loss of the whole batch and figures to log. ``validate`` is called on the
+    averaged network after each epoch, on rank 0; ``stop`` on the mean figures of an epoch: true ends the training.
+    ``stateful`` objects with ``state_dict`` and ``load_state_dict`` are restored on resuming.
 
     Raises:
         FileNotFoundError: nothing to resume from.
@@ -139,11 +132,7 @@ class Learner(Generic[N]):
         self.network.train()
 
     def step(self, loss: Tensor, step: int, ranks: Ranks) -> None:
-        """Update the weights by the gradient of the whole batch's loss.
-
-        Raises:
-            FloatingPointError: the loss is not finite.
-        """
+        """Update the weights by the gradient of the whole batch's loss, which must be finite."""
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)
@@ -225,22 +214,13 @@ class Checkpoint:
     stateful: Sequence[Any]
 
     def save(self, step: int, stopped: bool) -> None:
-        """Write the states after a step.
-
-        Raises:
-            OSError: the file cannot be written; the previous one is unchanged.
-        """
+        """Write the states after a step; if that fails, the previous file is unchanged."""
         states = [each.state_dict() for each in self.stateful]
         with replacing(self.path) as new:
             torch.save({"schedule": asdict(self.schedule), "step": step, "stopped": stopped, "states": states}, new)
 
     def restore(self) -> tuple[int, bool]:
-        """Load the states; return their step, and whether training had stopped there.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is damaged, or was made with other settings.
-        """
+        """Load the states; return their step, and whether training had stopped there."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} does not exist; there is nothing to resume, start without --resume")
         remedy = "start again without --resume, in another --out if this one matters"
@@ -286,6 +266,15 @@ class _FileHandler(logging.FileHandler):
         raise OSError(f"{self.baseFilename} cannot be written ({error}); make room and allow writing there") from error
 
 
+def start_run(name: str, out: Path, recipe: Any, device: str) -> Ranks:
+    """Join the other processes, log the recipe to ``out/train.log``, seed torch."""
+    ranks = Ranks.join(device)
+    start_log(out, ranks)
+    log.info("%s, recipe %s", name, json.dumps(asdict(recipe)))
+    torch.manual_seed(recipe.seed)
+    return ranks
+
+
 def start_log(out: Path, ranks: Ranks) -> None:
     """Start writing the log to ``out/train.log``, on rank 0."""
     make_folder(out)
@@ -303,15 +292,7 @@ def start_log(out: Path, ranks: Ranks) -> None:
 
 
 def check_numbers(recipe: Any, positive: Sequence[str] = ()) -> None:
-    """Check the numbers of a recipe.
-
-    Args:
-        recipe: a dataclass.
-        positive: names of the numbers that must be above 0.
-
-    Raises:
-        ValueError: a number is negative or not finite, or one of ``positive`` is 0.
-    """
+    """Refuse numbers of a recipe that are negative or not finite, and zeros among ``positive``."""
     for name, value in vars(recipe).items():
         if isinstance(value, (bool, str, tuple)):
             continue

@@ -1,18 +1,12 @@
 """Losses over a batch of scores, for training metrics."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def correlation(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return Pearson's correlation of two vectors (N,), differentiable; 0 if one of them is constant.
-
-    Raises:
-        ValueError: fewer than two values, or different shapes.
-    """
+    """Return Pearson's correlation of two vectors (N,), N >= 2, differentiable; 0 if one of them is constant."""
     if prediction.shape != target.shape or prediction.ndim != 1 or len(prediction) < 2:
         raise ValueError(
             f"a correlation needs two vectors of one length, at least 2: not {tuple(prediction.shape)} "
@@ -29,10 +23,10 @@ def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Return LEIQ's PLCC loss of two vectors (N,): 0 at correlation 1, 1/2 at -1.
 
     With z-scores p, t and their correlation rho it is half of mean((p - t)^2) / 4 + mean((rho p - t)^2) / 4, in closed
-    form (1 - rho) / 4 + (1 - rho^2) / 8. It is invariant to scale and offset: a head trained by it needs a mapping.
+    form (1 - rho) / 4 + (1 - rho^2) / 8. It ignores scale and offset.
 
-    Source: LEIQ-Assessor (arXiv 2606.29752), composite PLCC loss, as in the authors' MinimalisticVQA. It equals the
-    loss called "linearity" by LinearityIQA (Li et al., ACM MM 2020) and IACA with equal weights of its two terms.
+    Source: LEIQ-Assessor (arXiv 2606.29752); the loss "linearity" of LinearityIQA (Li et al., ACM MM 2020) and IACA
+    with equal weights of its two terms.
     """
     rho = correlation(prediction, target)
     return (1 - rho) / 4 + (1 - rho * rho) / 8
@@ -42,12 +36,9 @@ def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 
     """Return the norm-in-norm loss of two vectors (N,): 0 if they agree up to scale and offset, at most 1.
 
     Both are centered and divided by their q-norm; the loss is the p-norm of their difference over its upper bound
-    2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p. The loss of a single pair is 0.
+    2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p.
 
     Source: Li et al., ACM MM 2020 (LinearityIQA), section 3; IACA (arXiv 2302.11464) uses p = 1, q = 2.
-
-    Raises:
-        ValueError: different shapes, or not vectors.
     """
     if prediction.shape != target.shape or prediction.ndim != 1 or not len(prediction):
         raise ValueError(
@@ -71,20 +62,11 @@ def order_loss(scores: Tensor, margin: float) -> Tensor:
 def info_nce(first: Tensor, second: Tensor, temperature: Tensor, same: Tensor | None = None) -> Tensor:
     """Return the symmetric InfoNCE of N pairs of vectors (N, C): ln N untrained, 0 if every partner is identified.
 
-    It is the mean of the two cross-entropies of the cosines over ``temperature``: of first vectors among the second
-    ones and the reverse.
-
-    Args:
-        first: vectors (N, C).
-        second: their partners.
-        temperature: a scalar above 0.
-        same: (N, N), true where another pair's partner fits as well; it is not used as a negative.
+    It is the mean cross-entropy of the cosines over ``temperature``, in both directions. ``same`` (N, N) is true where
+    another pair's partner fits too: it is not used as a negative.
 
     Source: CLIP (Radford et al., ICML 2021). BMQA (IJCV 2024), eq. 11 to 13, prints the logarithm of a sum instead of
-    a mean of logarithms, which does not fit the values it reports; see docs/bmqa.md.
-
-    Raises:
-        ValueError: different shapes, or not vectors.
+    a mean of logarithms; see docs/bmqa.md.
     """
     if first.shape != second.shape or first.ndim != 2 or not len(first):
         raise ValueError(f"the loss needs pairs of vectors: not {tuple(first.shape)} and {tuple(second.shape)}")

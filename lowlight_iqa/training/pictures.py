@@ -1,8 +1,5 @@
 """Shared by the recipes: the initial trunk, pictures in memory, crops, and agreement with people's scores."""
 
-from __future__ import annotations
-
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +16,17 @@ from ..evaluation.correlation import plcc, srcc
 from ..functional.resize import SHORT_SIDE, reduce
 from ..images import read_image
 from ..registry import create_metric
-from .degradations import to_uint8
+from . import degradations
 
 
 def starting_trunk(name: str, initial: str) -> CompactTrunk:
-    """Return the trunk that training starts from: that of ImageNet, or of trained metrics.
+    """Return the trunk that training starts from: ImageNet's, or that of a bundled metric or of a training's directory.
 
-    Args:
-        name: "lite0", "lite1" or "lite2".
-        initial: empty for ImageNet; the name of a bundled metric; or a directory written by a training. Several,
-            separated by commas, give the mean of their weights (Wortsman et al., ICML 2022): they must have been
-            trained from one trunk.
+    Several sources in ``initial``, separated by commas, give the mean of their weights (Wortsman et al., ICML 2022);
+    they must have been trained from one trunk.
 
     Raises:
-        ValueError: there is no such metric; it has no compact trunk, or another one.
+        ValueError: no such metric, or one with another trunk.
         ModuleNotFoundError: the package with the ImageNet weights is not installed.
     """
     if not initial:
@@ -64,12 +58,7 @@ def _trunk_of(name: str, source: str) -> CompactTrunk:
 
 
 class Album:
-    """Decoded pictures by path, as bytes; those that fit into memory are cached.
-
-    Args:
-        limit: bytes to cache; pictures beyond it are decoded each time.
-        side: the shorter side is at most this.
-    """
+    """Decoded pictures by path, as bytes, their shorter side at most ``side``; up to ``limit`` bytes are cached."""
 
     def __init__(self, limit: int = 4 << 30, side: int = SHORT_SIDE) -> None:
         self._side = side
@@ -77,11 +66,11 @@ class Album:
         self._room = limit
 
     def __call__(self, path: Path) -> np.ndarray:
-        """Return a picture (H, W, 3), the shorter side at most ``side``."""
+        """Return a picture (H, W, 3)."""
         if path in self._cached:
             return self._cached[path]
 
-        picture = to_uint8(reduce(read_image(path)[None], self._side)[0])
+        picture = degradations.to_uint8(reduce(read_image(path)[None], self._side)[0])
         if picture.nbytes <= self._room:
             self._cached[path] = picture
             self._room -= picture.nbytes
@@ -108,14 +97,10 @@ def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator) -> np.
 def random_view(
     picture: np.ndarray, size: int, rng: np.random.Generator, *, wider: float = 0.0, recoded: float = 0.0
 ) -> np.ndarray:
-    """Return a random crop that may also be reduced or saved as a JPEG, too little to change its quality.
+    """Return a random crop (size, size, 3), perhaps reduced or saved as a JPEG: too little to change its quality.
 
-    Args:
-        picture: (H, W, 3) bytes.
-        size: side of the crop.
-        rng: the random generator.
-        wider: share of the crops that are larger, up to the whole picture, and reduced to ``size``.
-        recoded: share of the crops that are saved as a JPEG of quality 85 to 97 and read again.
+    A share ``wider`` of the crops is larger, up to the whole picture, and reduced to ``size``; a share ``recoded`` is
+    saved as a JPEG of quality 85 to 97 and read again.
     """
     largest = min(picture.shape[:2])
     side = int(rng.integers(size, largest + 1)) if rng.random() < wider and largest > size else size
@@ -123,9 +108,7 @@ def random_view(
     if side > size:
         crop = np.asarray(Image.fromarray(crop).resize((size, size), Image.Resampling.BILINEAR))  # antialiased
     if rng.random() < recoded:
-        buffer = io.BytesIO()
-        Image.fromarray(crop).save(buffer, "JPEG", quality=int(rng.integers(85, 98)))
-        crop = np.asarray(Image.open(buffer))
+        crop = degradations.recoded(crop, int(rng.integers(85, 98)))
     return crop
 
 

@@ -1,16 +1,15 @@
 """Rated pictures for training, from any data set with scores: training and validation part, scores on 0..1."""
 
-from __future__ import annotations
-
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..card import Card
 from ..data import Rated, load
 from ..data.biq2021 import held_out
 from .pictures import Album
@@ -48,23 +47,29 @@ class Ratings:
         return np.array([item.mos for item in self.train])
 
     def at_quantile_of(self, score: float) -> float:
-        """Return the score at the same quantile of these pictures as ``score`` is of BIQ2021's.
-
-        A threshold on BIQ2021's scores then selects the same share of pictures of another data set.
-        """
+        """Return the score at ``score``'s quantile in BIQ2021: a threshold there selects the same share of pictures."""
         if self.dataset == "biq2021":
             return score
         share = np.interp(score, BIQ2021_DECILES, np.linspace(0, 1, len(BIQ2021_DECILES)))
         return float(np.quantile(self.scores, share))
 
-    def card_facts(self) -> dict[str, Any]:
-        """Return the fields of a card about the data: license and data sets."""
-        if self.dataset == "csv":
-            return {"license": f"that of your own data, {self.source}; trunk Apache-2.0", "datasets": ()}
-        return {
-            "license": f"research use; training data under their own terms ({self.source}); trunk Apache-2.0",
-            "datasets": (NAMES.get(self.dataset, self.dataset),),
-        }
+    def card(self, card: Card, figures: Mapping[str, float], **facts: Any) -> Card:
+        """Return the card of a metric trained on these data: their license, the validation figures, further facts."""
+        own = self.dataset == "csv"
+        terms = f"that of your own data, {self.source}"
+        if not own:
+            terms = f"research use; training data under their own terms ({self.source})"
+        return replace(
+            card,
+            license=f"{terms}; trunk Apache-2.0",
+            datasets=() if own else (NAMES.get(self.dataset, self.dataset),),
+            looks=0,
+            reached={
+                f"{name}, held-out {'scenes' if 'MLE' in name else 'pictures'}": f"{value:.3f}"
+                for name, value in figures.items()
+            },
+            **facts,
+        )
 
     def fingerprint(self) -> str:
         """Return a hash of names and scores, to check that a run is resumed on the same data."""
@@ -77,18 +82,9 @@ def fingerprint(facts: Any) -> str:
 
 
 def read_ratings(dataset: str, data: Path, album: Album, *, at_least: int = 1, batch_option: str = "") -> Ratings:
-    """Read a data set; measure the mean luma of its pictures if its list does not contain it.
+    """Read a data set of ``DATASETS``; measure the mean luma of its pictures if its list does not contain it.
 
-    Args:
-        dataset: one of ``DATASETS``.
-        data: its folder; for "csv", the file.
-        album: reads the pictures.
-        at_least: number of training pictures needed, a batch.
-        batch_option: the options that lower it, for the message.
-
-    Raises:
-        FileNotFoundError: the data set is not complete.
-        ValueError: no such data set; all scores are equal; too few pictures.
+    Equal scores and fewer than ``at_least`` training pictures are refused; ``batch_option`` names the options to lower.
     """
     if dataset not in DATASETS:
         raise ValueError(f"--dataset is {dataset!r}; those with scores to train on are {', '.join(DATASETS)}")

@@ -1,7 +1,5 @@
 """Convert the authors' checkpoints to safetensors; only this module reads pickles, and it runs no code in them."""
 
-from __future__ import annotations
-
 import inspect
 import io
 import pickletools
@@ -40,19 +38,15 @@ def convert(
     mat: Path | None = None,
     numbers: Mapping[str, float] = MappingProxyType({}),
 ) -> Path:
-    """Convert a checkpoint to a directory that ``create_metric(name, weights=out)`` reads.
+    """Convert a checkpoint to a directory that ``create_metric(name, weights=out)`` reads, and return it.
 
     Args:
         card: the registered card of the metric.
         build: builds the metric from a card and the tensors of a checkpoint, such as ``from_tensors`` of its class.
         source: a checkpoint, or a folder with one for each split: the metric is then the mean over them.
         out: the directory to write; several splits get one folder each.
-        mat: for a ``build`` that takes ``mat``: a MATLAB file of predictions and labels, or the folder of these files.
-            None: the .mat file of the same name next to each checkpoint.
+        mat: MATLAB file of predictions and labels, or a folder of them; None: the .mat file next to each checkpoint.
         numbers: further arguments of ``build`` by name, such as ``slope`` and ``intercept``.
-
-    Returns:
-        ``out``.
 
     Raises:
         ValueError: a pickle that holds more than tensors, a damaged file, keys or shapes that do not fit, an option
@@ -87,11 +81,7 @@ def convert(
 
 
 def find_checkpoints(source: Path, pattern: str) -> dict[str, Path]:
-    """Return {"": file} of a single checkpoint, or {"v0": file, ...} of a folder, by the split in each file's name.
-
-    Raises:
-        ValueError: no such files, a name without a split, two files of one split.
-    """
+    """Return {"": file} of a single checkpoint, or {"v0": file, ...} of a folder, by the split in each file's name."""
     if not source.is_dir():
         return {"": source}
     files = sorted(source.glob(pattern))
@@ -151,7 +141,7 @@ def _refusal(path: Path, reason: str) -> str:
 
 
 def _first_foreign_import(path: Path) -> str:
-    """Return the first name that a pickle would import from outside torch, found in its opcodes; "" for none.
+    """Return the first name that a pickle's opcodes would import from outside torch; "" for none.
 
     torch's own message does not name it for newer pickle protocols.
     """
@@ -184,12 +174,7 @@ def _first_foreign_import(path: Path) -> str:
 
 
 def read_mat(checkpoint: Path, mat: Path | None) -> dict[str, Any] | None:
-    """Read the MATLAB file that belongs to a checkpoint; None if ``mat`` is None and no such file is next to it.
-
-    Raises:
-        ValueError: not a MATLAB file.
-        OSError: missing.
-    """
+    """Read the MATLAB file of a checkpoint; None if ``mat`` is None and no such file is next to it."""
     beside = checkpoint.with_suffix(".mat")
     if mat is None and not beside.is_file():
         return None

@@ -102,12 +102,7 @@ def shown(value: object) -> str:
 
 
 def read_config(path: Path) -> Any:
-    """Read a config file.
-
-    Raises:
-        DamagedError: it is too large, not UTF-8 or not JSON.
-        OSError: missing or unreadable.
-    """
+    """Read a config file, which must be UTF-8 JSON of at most ``MAX_BYTES``."""
     try:
         return read_json(path, MAX_BYTES)
     except ValueError as error:
@@ -115,11 +110,7 @@ def read_config(path: Path) -> Any:
 
 
 def parse_config(text: str, path: Path) -> Facts:
-    """Parse the config in the header of a weights file.
-
-    Raises:
-        DamagedError: it is not a JSON object.
-    """
+    """Parse the config in the header of a weights file, a JSON object."""
     try:
         config = parse_json(text)
     except ValueError as error:
@@ -130,15 +121,10 @@ def parse_config(text: str, path: Path) -> Facts:
 
 
 def check_card(facts: object, registered: Card, where: object) -> Card:
-    """Build the card saved with weights from its checked JSON.
-
-    Args:
-        facts: the "card" of their config.
-        registered: the card of the metric that loads them; the fields that its code relies on must be equal.
-        where: names the file in errors.
+    """Build the card saved with weights from its checked JSON; fields that code relies on must be as ``registered``.
 
     Raises:
-        ValueError: unknown fields.
+        ValueError: unknown fields, or those of another metric.
         DamagedError: missing fields, or values of another type or out of range.
     """
     if not isinstance(facts, dict):

@@ -84,12 +84,9 @@ def digest(path: Path) -> str:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], assign: bool = False) -> None:
-    """Load a state dict whose keys and shapes must all match.
+    """Load a state dict whose keys, shapes and kinds of dtype must all match.
 
-    Args:
-        module: the module to load into.
-        tensors: its state dict.
-        assign: use the tensors themselves instead of copies, as a module on the meta device needs.
+    With ``assign`` the tensors themselves are used instead of copies, as a module on the meta device needs.
 
     Raises:
         ValueError: the message lists the keys that are missing, unexpected, of another shape or not floats.
@@ -165,8 +162,8 @@ def _license(card: Card) -> str:
 class WholeFiles:
     """Write several files of a directory: all of them or none.
 
-    Each file is written under a temporary name in the same directory and renamed at the end. So an old file is either
-    unchanged or replaced, a link of the same name is replaced and not followed, and permissions are those of new files.
+    Each is written under a temporary name beside it and renamed at the end, with the permissions of new files. A link
+    of the same name is replaced and not followed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -181,11 +178,7 @@ class WholeFiles:
         return self
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write one file; ``write`` is given the path to write to.
-
-        Raises:
-            OSError: the message names the file.
-        """
+        """Write one file; ``write`` is given the path to write to."""
         path = self.directory / f".{name}.{os.getpid()}.new"
         self.pending[name] = path
         try:

@@ -1,10 +1,8 @@
 """The Hugging Face Hub: pinned files from the client's cache or downloaded, and uploads.
 
-The client's own timeouts apply to each read and write. A limit on the whole download is added here, since a server
-that sends a byte a second would otherwise never time out.
+The client's own timeouts apply to each read and write; a limit on the whole download is added here, against a server
+that sends a byte a second.
 """
-
-from __future__ import annotations
 
 import hashlib
 import logging
@@ -76,7 +74,7 @@ def download(source: str, file: str, force: bool = False) -> Path:
 
 
 def _download(repo: str, path: str, revision: str, force: bool) -> Path:
-    """Ask the Hub whether it has a file and how large it is, then download it within a time limit set by its size."""
+    """Ask the Hub for a file's size, then download it within a time limit set by its size."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
@@ -101,11 +99,7 @@ def _download(repo: str, path: str, revision: str, force: bool) -> Path:
 
 
 def _check_blob(path: Path) -> None:
-    """Compare a cached file with the hash in its blob's name; a cache without links has no such names.
-
-    Raises:
-        DamagedError: they differ.
-    """
+    """Compare a cached file with the hash in its blob's name; a cache without links has no such names."""
     if not path.is_symlink():
         return
     blob = os.path.basename(os.readlink(path))
@@ -159,22 +153,13 @@ def _address() -> tuple[str, int]:
 
 
 def _look_up() -> None:
-    """Look up the Hub's host name, for which the client has no timeout.
-
-    Raises:
-        OSError: no such name, or no answer.
-    """
+    """Look up the Hub's host name, for which the client has no timeout."""
     host, port = _address()
     _within(CONNECT, f"address of {host}", lambda: socket.getaddrinfo(host, port))
 
 
 def _within(seconds: float, what: str, call: Callable[[], T]) -> T:
-    """Run a call in a thread and return its result; after ``seconds`` the thread is abandoned.
-
-    Raises:
-        TimeoutError: the call takes longer.
-        Exception: the call's own error.
-    """
+    """Run a call in a thread and return its result or raise its error; after ``seconds`` the thread is abandoned."""
     results: list[T] = []
     errors: list[BaseException] = []
 

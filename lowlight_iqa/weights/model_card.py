@@ -1,8 +1,7 @@
 """The README of saved weights: a model card with the metadata of the Hub's specification."""
 
-from __future__ import annotations
-
 import re
+from pathlib import Path
 from typing import Any
 
 from ..card import Card
@@ -36,32 +35,19 @@ def model_card(card: Card) -> str:
         eval_results=results or None,
         **license_metadata(card),
     )
-    reached = "\n".join(f"- {what}: {figure}" for what, figure in card.reached.items()) or "- not measured"
-    low, high = card.score_range
-    return f"""---
-{metadata.to_yaml()}
----
-# {card.name}
-
-{card.summary}
-
-```python
-import lowlight_iqa
-
-metric = lowlight_iqa.create_metric("{card.name}", weights="DIRECTORY or hf://owner/repo@<40-hex commit>")
-metric("night.jpg")  # {low:g} to {high:g}, {"lower" if card.lower_better else "higher"} is better
-```
-
-- Source: {card.source}
-- Input: RGB, shortest side at least {card.min_size}; preprocessing: {card.preprocessing}
-- Trained on: {card.trained_on or "nothing"}
-- Blind spots: {card.blind_spots or "not known"}
-- License: {card.license}
-
-Measured:
-
-{reached}
-"""
+    return (
+        Path(__file__)
+        .with_suffix(".md")
+        .read_text(encoding="utf-8")
+        .format(
+            card=card,
+            metadata=metadata.to_yaml(),
+            better="lower" if card.lower_better else "higher",
+            trained_on=card.trained_on or "nothing",
+            blind_spots=card.blind_spots or "not known",
+            reached="\n".join(f"- {what}: {figure}" for what, figure in card.reached.items()) or "- not measured",
+        )
+    )
 
 
 def _eval_results(card: Card) -> list[Any]:

@@ -1,7 +1,5 @@
 """Resolve ``weights=``: a bundled file, the installed weights of a name, a directory, a pinned Hub repository."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -40,12 +38,8 @@ def load(card: Card, source: str | Path | None = None) -> Loaded:
 def splits(card: Card, source: str | Path | None = None) -> list[str | Path]:
     """Return a source for ``load`` for each split that a model was trained on.
 
-    The weights of several splits are a directory or repository with a complete directory for each split; its own
-    config.json lists them: ``{"card": {...}, "splits": ["v0", "v1", ...]}``. Any other source is its own single split.
-
-    Args:
-        card: the registered card, of weights that are not bundled.
-        source: as for ``load``.
+    A directory or repository of several splits has a complete directory for each; its own config.json lists them:
+    ``{"card": {...}, "splits": ["v0", "v1", ...]}``. Any other source is its own single split.
     """
     source = find_source(card) if source is None else source
     config = with_retry(source, partial(_read_config, source))
@@ -89,11 +83,7 @@ def installed(name: str) -> Path:
 
 
 def find_source(card: Card) -> str | Path:
-    """Resolve the name of a metric without bundled weights: the installed directory, then the pinned repository.
-
-    Raises:
-        WeightsNotFound: there is neither.
-    """
+    """Resolve the name of a metric without bundled weights: the installed directory, then the pinned repository."""
     directory = installed(card.name)
     if (directory / CONFIG).is_file():
         return directory

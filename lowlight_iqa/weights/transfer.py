@@ -1,7 +1,5 @@
 """Fetch weights to a directory and push a directory to the Hub; both check the weights."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from contextlib import suppress
@@ -16,10 +14,8 @@ from .resolve import find_file, find_source, load, splits
 def fetch(card: Card, source: str | Path | None = None, to: str | Path | None = None) -> Path:
     """Download weights if they are not cached, check them and return their path.
 
-    Args:
-        card: the registered card of their metric.
-        source: ``hf://owner/repo@<40-hex commit>``, or None for the metric's default weights.
-        to: a directory to copy them to, for ``create_metric(..., weights=to)`` elsewhere.
+    ``source`` is ``hf://owner/repo@<40-hex commit>``, or None for the metric's default weights; they are copied to the
+    directory ``to``, for ``create_metric(..., weights=to)`` elsewhere.
 
     Raises:
         WeightsNotFound: not cached, and the download failed.
@@ -57,16 +53,9 @@ def _copy(source: str | Path, folder: Path) -> None:
 
 
 def push(card: Card, directory: str | Path, repo: str, *, private: bool = False) -> str:
-    """Check weights as at every load and upload them to the Hub.
+    """Check the weights of a directory and upload them; return ``hf://owner/repo@<40-hex commit>``.
 
-    Args:
-        card: the registered card of their metric.
-        directory: written by ``save_pretrained``.
-        repo: owner/repo; created if it does not exist.
-        private: make it private; by default the owner's settings decide.
-
-    Returns:
-        ``hf://owner/repo@<40-hex commit>``, which ``create_metric(..., weights=)`` takes.
+    ``repo``, owner/repo, is created if it does not exist; by default its owner's settings decide whether it is private.
 
     Raises:
         WeightsNotFound, ValueError: the directory does not hold good weights.

@@ -169,8 +169,8 @@ def test_reference(folder, capsys):
         (["score", "{folder}", "-m", "toy,toy-nc", "--weights", "x"], "--weights belongs to one metric"),
         (["score", "{folder}", "-m", "toy-pair"], "give --reference"),
         (["score", "{folder}", "-m", "toy", "--reference", "x"], "leave it out"),
-        (["score", "{folder}", "-m", "toy", "--device", "teapot"], "no device 'teapot'"),
-        (["score", "{folder}", "-m", "toy", "--device", "cuda:77"], "no device 'cuda:77'"),
+        (["score", "{folder}", "-m", "toy", "--device", "teapot"], "'teapot' cannot be used here"),
+        (["score", "{folder}", "-m", "toy", "--device", "cuda:77"], "'cuda:77' cannot be used here"),
         (["card", "toi"], "did you mean 'toy'"),
     ],
 )

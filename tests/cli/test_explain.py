@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_what_cannot_be_done_is_one_line(picture, capsys, monkeypatch, tmp_path,
 
 
 def test_a_missing_package_is_named_with_its_extra(picture, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     assert main(["explain", str(picture), "-o", str(tmp_path / "page.html")]) == 2
     assert "lowlight_iqa[report]" in capsys.readouterr().err
 

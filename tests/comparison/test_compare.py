@@ -176,7 +176,7 @@ def test_wrong_use_is_met(folders):
         lowlight_iqa.compare([folders["dim"]], ["loe"])
     with pytest.raises(ValueError, match="no metric is called 'leig'"):
         lowlight_iqa.compare([folders["dim"]], ["leig"])
-    with pytest.raises(ValueError, match="may not be called 'input'"):
+    with pytest.raises(ValueError, match="must not be called 'input'"):
         lowlight_iqa.compare([folders["input"]], ["contrast"])
     with pytest.raises(ValueError, match=r"crop 60,0,20,20 lies outside picture '[0-5]' of 68 x 52"):
         run(folders, out=folders["dim"].parent / "refused", crop=(60, 0, 20, 20))

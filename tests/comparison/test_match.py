@@ -49,7 +49,6 @@ def test_what_has_no_partner_is_listed_and_counted(tmp_path):
     found = match_folders({"a": fill(tmp_path / "a", "1.png", "2.png"), "b": fill(tmp_path / "b", "2.png", "3.png")})
     assert found.names == ("2",)
     assert found.missing == {"1": ("b",), "3": ("a",)}
-    assert {label: list(files) for label, files in found.unmatched.items()} == {"a": ["1"], "b": ["3"]}
     assert found.complaint() == "2 of 3 pictures have no partner in every folder: '1' (not in b); '3' (not in a)"
 
 
@@ -64,7 +63,7 @@ def test_nothing_in_common_is_an_error_with_examples(tmp_path):
 
 
 def test_a_missing_and_an_empty_folder_are_told_apart(tmp_path):
-    with pytest.raises(NotADirectoryError, match="gone is no folder"):
+    with pytest.raises(NotADirectoryError, match="gone is not a folder"):
         match_folders({"a": tmp_path / "gone"})
     with pytest.raises(ValueError, match="holds no pictures"):
         match_folders({"a": fill(tmp_path / "a", "notes.txt")})

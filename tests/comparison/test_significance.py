@@ -85,7 +85,7 @@ def test_intervals_are_those_of_scipys_percentile_bootstrap():
 
 def test_methods_share_each_resample():
     scores = np.random.default_rng(2).normal(size=(30, 1)) + np.array([0.0, 1.0])
-    means = resample_means(scores, 50, seed=0)
+    means = resample_means(scores, 50)
     assert means[:, 1] - means[:, 0] == pytest.approx(np.ones(50))
 
 

@@ -195,7 +195,7 @@ def test_links_and_pipes_in_place_of_the_cache_are_refused(table, own_cache, tmp
     own_cache.mkdir()
     (tmp_path / "target").write_bytes(b"")
     (own_cache / FILE).symlink_to(tmp_path / "target")
-    with pytest.raises(ValueError, match="is a link or no file, and is not followed"):
+    with pytest.raises(ValueError, match="is a link or not a regular file, and is not opened"):
         run(table)
     assert (tmp_path / "target").read_bytes() == b""
     (own_cache / FILE).unlink()

@@ -326,10 +326,10 @@ def test_a_score_that_takes_the_dark_input_is_known_by_both_files(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"metrics": []}, "there is no metric"),
+        ({"metrics": []}, "no metric is given"),
         ({"metrics": "liq"}, "did you mean 'leiq'"),
         ({"metrics": ["contrast", "noise"], "weights": "x"}, "weights belong to one metric's name"),
-        ({"metrics": "contrast", "references": "x"}, "of no use to contrast"),
+        ({"metrics": "contrast", "references": "x"}, "contrast does not take references"),
         ({"metrics": "loe"}, "loe compares with the dark input"),
         ({"metrics": "contrast", "workers": 0}, "workers is 0; give a number from 1"),
         ({"metrics": "contrast", "batch": -1}, "batch is -1; give a number from 1"),

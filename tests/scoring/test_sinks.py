@@ -177,12 +177,12 @@ def test_files_that_are_not_ours_are_left_alone(tmp_path, kind):
     path = tmp_path / f"scores.{kind}"
     path.write_text('name,age\n"x",3\n' if kind == "csv" else '{"name": "x"}\n')
     content = path.read_bytes()
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         open_sink(path, ["leiq"])
     with pytest.raises(ValueError, match="give another --out"):
         open_sink(path, ["leiq"], resume=True)
     assert path.read_bytes() == content
-    with pytest.raises(ValueError, match=r"none of \.csv, \.jsonl, \.parquet"):
+    with pytest.raises(ValueError, match=r"one of \.csv, \.jsonl, \.parquet"):
         open_sink(tmp_path / "scores.xlsx", ["leiq"])
 
 
@@ -228,7 +228,7 @@ def test_the_command_resumes(pictures, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     content = (tmp_path / "scores.csv").read_bytes()
     assert main(arguments) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     (tmp_path / "scores.csv").write_bytes(content[: len(content) // 2])
     assert main([*arguments, "--resume"]) == 0
     assert "skipped" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_csv_with_a_column_of_paths(folder):
         assert names(table) == [str(folder / "c.png"), str(folder / "b/a.jpg")]
     table.write_text("mos,what\n3,c.png\n")
     (source,) = find_sources([table])
-    assert "no column is called path, image" in source.error
+    assert "no column is named path, image" in source.error
 
 
 def test_tar_shards_are_read_without_unpacking(folder, tmp_path_factory):
@@ -128,7 +128,7 @@ def test_parquet_with_bytes_or_paths(folder):
         assert bad.error, name
     parquet.write_table(pyarrow.table({"n": [1]}), folder / "none.parquet")
     (none,) = lowlight_iqa.score(folder / "none.parquet", "exposure")
-    assert "no column is called path" in none.error
+    assert "no column is named path" in none.error
 
 
 @pytest.mark.slow

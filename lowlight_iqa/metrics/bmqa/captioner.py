@@ -1,7 +1,5 @@
 """The captioner: show, attend and tell (Xu et al., ICML 2015, arXiv 1502.03044), with beam search."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -16,10 +14,7 @@ LONGEST = 60  # words of a caption
 class Captioner(nn.Module):
     """Show, attend and tell: an LSTM with soft attention over the positions of a feature map before each word.
 
-    Args:
-        inputs: features of a position; the first position is the whole picture.
-        vocabulary: number of tokens.
-        width: of the LSTM, the attention and the reduced features.
+    ``inputs`` are the features of a position; the first is the whole picture. ``width`` is that of LSTM and attention.
     """
 
     def __init__(self, inputs: int, vocabulary: int, width: int) -> None:

@@ -61,9 +61,6 @@ def checked_config(facts: Facts) -> Config:
     """Read the architecture from a weights file's config and check its bounds.
 
     Only listed trunks are accepted: timm takes other names for repositories to download or folders to read.
-
-    Raises:
-        ValueError: a value is missing, unknown or out of bounds.
     """
     from ...backbones import COMPACT
 
@@ -135,19 +132,10 @@ class Bmqa(Metric):
         rules: Mapping[str, Sequence[float]],
         captioner: str = CAPTIONERS[0],
     ) -> None:
-        """Build it around a network.
+        """Build it; ``mapping``: parameters of ``logistic``; ``rules``: the thresholds of each slot's words.
 
-        Args:
-            card: its card.
-            network: both towers and the captioner.
-            mapping: parameters of ``logistic``, to the labels' scale.
-            rules: the thresholds of each slot's words.
-            captioner: "learned": the network captions the pictures of ``metric(img)``; "rules": each slot's word
-                follows from a measurement (``measure``) and thresholds, and the appearance from the score with the
-                other words.
-
-        Raises:
-            ValueError: there is no such captioner.
+        The captioner is "learned", the network's, or "rules": each slot's word follows from a measurement
+        (``measure``) and thresholds, and the appearance from the score with the other words.
         """
         if captioner not in CAPTIONERS:
             raise ValueError(f"the captioners are {' and '.join(map(repr, CAPTIONERS))}, not {captioner!r}")

@@ -1,7 +1,5 @@
 """The network: both towers, their alignment, the probes and the captioner, in one configuration."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

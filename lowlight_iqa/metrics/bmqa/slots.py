@@ -1,7 +1,5 @@
 """The five slots of a description: their words, and the measurements that choose among them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +54,8 @@ def measure(x: Tensor) -> dict[str, Tensor]:
     """Measure the first four slots of pictures (N, 3, H, W): numbers (N,), larger is better.
 
     Brightness: mean luma, 0 to 1. Contrast: colorfulness (Hasler and Suesstrunk). Noise: minus its standard deviation
-    in homogeneous parts (``homogeneous_noise``), so that texture does not count as noise. Exposure: minus the share of
-    burnt-out pixels, where a sample from 0.7 to 1 counts by ((sample - 0.7) / 0.3)^2.
+    in homogeneous parts, so that texture does not count. Exposure: minus the share of burnt-out pixels, where a sample
+    from 0.7 to 1 counts by ((sample - 0.7) / 0.3)^2.
     """
     x = working(reduce(x, SHORT_SIDE))
     gray = luma(x)

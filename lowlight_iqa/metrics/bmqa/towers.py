@@ -53,13 +53,9 @@ class Block(nn.Module):
 
 
 class TextTower(nn.Module):
-    """BMQA's F_txt.
+    """BMQA's F_txt: "transformer" (causal), "rnn" (GRU) or "bow" (bag of words).
 
-    Args:
-        kind: "transformer" (causal), "rnn" (GRU) or "bow" (bag of words).
-        vocabulary: number of tokens.
-        width, layers, heads: of the Transformer; the others use the width only.
-        longest: maximal number of tokens of a text.
+    ``layers`` and ``heads`` are of the Transformer alone; ``longest`` is the maximal number of tokens of a text.
     """
 
     def __init__(self, kind: str, vocabulary: int, width: int, layers: int, heads: int, longest: int) -> None:
@@ -128,11 +124,7 @@ class CompactTower(nn.Module):
 
 
 class TimmTower(nn.Module):
-    """A trunk of timm on pictures of 224x224, as in the paper: mean of the last map, then its positions.
-
-    Args:
-        name: as timm knows it, such as "resnet50".
-    """
+    """A trunk of timm on pictures of 224x224, as in the paper: mean of the last map, then its positions."""
 
     size = 224
 
@@ -165,11 +157,7 @@ class TimmTower(nn.Module):
 class Alignment(nn.Module):
     """BMQA's eq. 7 and 8: attention pooling, residual and layer norm; feed-forward, residual and layer norm.
 
-    Args:
-        inputs: features of a token.
-        width, heads, expansion: of the attention and the feed-forward layers.
-        aligned: features of the output.
-        places: number of tokens that get a learned position; 0 for none.
+    It maps tokens of ``inputs`` features to ``aligned`` ones; ``places`` tokens get a learned position, 0: none.
     """
 
     def __init__(self, inputs: int, width: int, heads: int, expansion: int, aligned: int, places: int = 0) -> None:

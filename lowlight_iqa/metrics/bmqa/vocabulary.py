@@ -44,12 +44,7 @@ class Vocabulary:
         return text[:1].upper() + text[1:]
 
     def read(self, text: str, longest: int) -> list[int]:
-        """Check and encode a user's text.
-
-        Raises:
-            TypeError: it is not a string.
-            ValueError: it has no words, too many of them, or too few known ones.
-        """
+        """Check and encode a user's text of at most ``longest`` tokens, of which a third must be known."""
         if not isinstance(text, str):
             raise TypeError(f"a text is a string such as 'a dim street, severe noise', not {type(text).__name__}")
         tokens = self.encode(text)

@@ -1,7 +1,5 @@
 """The caption stage: the captioner, on cached features of pictures and of degraded copies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The contrastive stages, pretrain and align: a picture and its description are mapped to similar vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +49,7 @@ def described(
 ) -> tuple[np.ndarray, str, dict[str, int]]:
     """Return a crop, its description and the description's slots.
 
-    A picture without a description by people is degraded half of the time and described by measurements.
+    Without a description by people it is degraded half of the time and described by measurements.
     """
     text = descriptions.tidy(item.description)
     if text:

@@ -1,94 +1,35 @@
 """Write descriptions: MLE's five slots, worded as its raters word them, from measurements.
 
-BIQ2021 has scores but no descriptions. So brightness, color contrast, noise and exposure are measured
-(``metrics.bmqa.slots.measure``) and put into words by thresholds at which the words are as frequent, among random
-enhanced low-light pictures, as in MLE's 800 descriptions; natural or unnatural follows from the score. Objects are not
-described, since nothing here detects them.
+BIQ2021 has scores but no descriptions. So the first four slots are measured (``metrics.bmqa.slots.measure``) and put
+into words by thresholds at which the words are as frequent, on random enhanced low-light pictures, as in MLE's 800
+descriptions; natural or unnatural follows from the score. Objects are not described.
 """
 
-from __future__ import annotations
-
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from ...functional.color import luma
 from ...metrics.bmqa.slots import SLOTS
-from ..degradations import RAMPS, Degradation, mixture, render, to_uint8
+from ..degradations import RAMPS, mixture, render, to_uint8
+from ..pictures import to_tensor
 
-# How often MLE's raters used each word, from worst to best.
-COUNTS = {
-    "brightness": (117, 458, 225),
-    "contrast": (155, 443, 202),
-    "noise": (168, 361, 269),
-    "exposure": (132, 319, 348),
-    "appearance": (401, 390),
-}
-
-# Additions to a slot's word, as MLE's raters make them; no objects.
-REMARKS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "brightness": (
-        (" with insufficient lighting", " with large areas in shadow", " and the details are hard to discern"),
-        (" with some areas in shadow", " with no areas in shadow", ", the details are visible"),
-        (" with all elements clearly visible", " with no shadowed areas", " and clear visibility"),
-    ),
-    "contrast": (
-        (" with muted colors", " with washed out colors", ", the colors look pale and dull"),
-        (" with harmonious colors", ", the colors look natural", " with somewhat muted colors"),
-        (" with vibrant colors", " with rich and harmonious colors", " with highly saturated colors"),
-    ),
-    "noise": (
-        (" around the image", " in most areas", ", obscuring the details"),
-        (" in dark areas", " in some areas", " in the background"),
-        ("", " in dark areas", " in some areas"),
-    ),
-    "exposure": (
-        (" conditions in large areas", " in the light areas", " conditions, the details are lost"),
-        (" conditions in some areas", " near the lights", " in the light areas"),
-        (" conditions", " conditions throughout the image", " conditions"),
-    ),
-}
-
-# Synonyms of the slots' words, for training the text tower.
-SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "brightness": (
-        ("dark", "very dark", "gloomy", "dim", "poorly lit", "underexposed"),
-        ("moderately lit", "dusky", "of medium brightness", "fairly lit"),
-        ("bright", "well lit", "light", "brightly lit"),
-    ),
-    "contrast": (
-        ("gray", "dull colors", "faded colors", "pale colors", "flat colors", "hardly any color"),
-        ("medium contrast", "fair colors", "ordinary colors", "moderate colors"),
-        ("vivid colors", "rich colors", "vibrant colors", "strong colors", "good color"),
-    ),
-    "noise": (
-        ("very noisy", "heavy noise", "severe noise", "strong grain", "a lot of noise", "extremely grainy"),
-        ("noisy", "visible noise", "some grain", "grainy", "moderate noise"),
-        ("clean", "hardly any noise", "little noise", "no noise", "no grain"),
-    ),
-    "exposure": (
-        ("severely overexposed", "blown out", "large overexposed areas", "glaring highlights"),
-        ("locally overexposed", "some highlights clipped", "slightly overexposed"),
-        ("well exposed", "good exposure", "exposure under control", "not overexposed"),
-    ),
-    "appearance": (
-        ("unnatural", "artificial", "unrealistic", "it looks fake", "poor quality", "bad"),
-        ("natural", "realistic", "it looks real", "good quality", "pleasant"),
-    ),
-}
-NOUNS = ("picture", "photo", "photograph", "image", "scene", "street", "night", "view")
+# By slot: how often MLE's raters used each word, worst first; what they added to it; synonyms, for the text tower.
+PHRASES = json.loads((Path(__file__).parent / "phrases.json").read_text(encoding="utf-8"))
+COUNTS: dict[str, list[int]] = PHRASES["counts"]
+REMARKS: dict[str, list[list[str]]] = PHRASES["remarks"]
+SYNONYMS: dict[str, list[list[str]]] = PHRASES["synonyms"]
+NOUNS: list[str] = PHRASES["nouns"]
 
 
 def write(levels: Mapping[str, int], rng: np.random.Generator, *, varied: bool = False) -> str:
-    """Write a description of slots, each given as its word's level from the worst (0).
+    """Describe the first four slots, and the appearance if it is known, from their words' levels (0: worst).
 
-    Args:
-        levels: the first four slots, and the appearance if it is known.
-        rng: draws the wording.
-        varied: mostly use synonyms and another order than the template's, for the text tower.
+    ``varied`` mostly uses synonyms and another order than the template's, for the text tower.
     """
     if varied and rng.random() < 0.7:
         return _write_varied(levels, rng)
@@ -137,33 +78,27 @@ def all_words() -> Iterable[str]:
 def thresholds(values: Sequence[float] | np.ndarray, counts: Sequence[int]) -> list[float]:
     """Return thresholds that divide values into ``len(counts)`` classes with frequencies proportional to the counts.
 
-    Each is just below its quantile, so that values equal to it, such as no burnt-out pixels, fall into the upper class.
+    Each is just below its quantile: values equal to it, such as no burnt-out pixels, fall into the upper class.
     """
     edges = np.quantile(values, np.cumsum(counts)[:-1] / np.sum(counts))
     return [float(edge) for edge in np.nextafter(edges, -np.inf)]
 
 
-def as_degraded(picture: np.ndarray, rng: np.random.Generator, kind: str = "") -> np.ndarray:
-    """Degrade a picture (H, W, 3), bytes, by a random mixture or by one step of a ramp, each half of the time.
-
-    Args:
-        picture: the picture.
-        rng: draws the degradation and its noise.
-        kind: "mixture" or "ramp" for that kind only.
-    """
-    kind = kind or str(rng.choice(["mixture", "ramp"]))
-    how: Degradation = mixture(rng)
+def as_degraded(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Degrade a picture (H, W, 3), bytes, by a random mixture or, half of the time, by a step of a ramp."""
+    kind = str(rng.choice(["mixture", "ramp"]))
+    how = mixture(rng)
     if kind == "ramp":
         steps = RAMPS[str(rng.choice(["under", "over", "noise", "desaturate", "oversaturate", "enhanced", "lift"]))]
         how = steps[int(rng.integers(len(steps)))]
-    clean = rearrange(torch.from_numpy(np.ascontiguousarray(picture)), "h w c -> c h w").float() / 255
+    clean = to_tensor([picture])[0]
     return to_uint8(render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))))
 
 
 def noisy_mixture(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Degrade a picture (H, W, 3), bytes, by a random mixture; also return the deviation of the noise left in it."""
     how = mixture(rng)
-    clean = rearrange(torch.from_numpy(picture), "h w c -> c h w").float() / 255
+    clean = to_tensor([picture])[0]
     made = render(clean, how, torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)))
     noise = luma((made - render(clean, how))[None])
     return to_uint8(made), noise.square().mean().sqrt().item()
@@ -171,17 +106,11 @@ def noisy_mixture(picture: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
 
 def slip(levels: Mapping[str, int], rates: Mapping[str, float], rng: np.random.Generator) -> dict[str, int]:
     """Simulate a captioner's errors: each slot's level is off by one with its own probability."""
-    slipped = {}
+    slipped = dict(levels)
     for name, level in levels.items():
-        highest = len(SLOTS[name].words) - 1
         if rng.random() < rates[name]:
-            if level == 0:
-                level = 1
-            elif level == highest:
-                level -= 1
-            else:
-                level += int(rng.choice([-1, 1]))
-        slipped[name] = level
+            neighbors = [other for other in (level - 1, level + 1) if 0 <= other < len(SLOTS[name].words)]
+            slipped[name] = neighbors[0] if len(neighbors) == 1 else int(rng.choice(neighbors))
     return slipped
 
 

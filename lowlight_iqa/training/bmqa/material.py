@@ -1,7 +1,5 @@
 """Training and validation data of ``bmqa``: rated pictures, their slots, features of a frozen trunk."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -58,8 +56,7 @@ def read_texts(folder: Path | None) -> tuple[list[Rated], list[Rated]]:
 def find_rules(train: Sequence[Rated], album: Album, recipe: Recipe) -> dict[str, list[float]]:
     """Find the thresholds at which each word is as frequent as in MLE, on random degraded pictures and on the scores.
 
-    Those of noise are thresholds of the noise added, not of the noise measured: smoothing reduces the measured noise,
-    and thresholds of measured values would be lower than the measurement of fine texture.
+    Those of noise are of the noise added: smoothing reduces the measured noise below that of fine texture.
     """
     rng = np.random.default_rng([recipe.seed, 3])
     values: dict[str, list[float]] = {name: [] for name in list(SLOTS)[:4]}
@@ -123,20 +120,12 @@ def _cached(
         digest.update(value.cpu().numpy().tobytes())
     origin = digest.hexdigest()
 
-    features = _read(path, origin)
-    ranks.barrier()  # all ranks have read before one writes
-    if features is not None:
-        return features
-
-    if ranks.rank == 0:
+    def write() -> None:
         computed = compute_features(network, items, material, copies, seed)
         with replacing(path) as new:
             torch.save({**vars(computed), "origin": origin}, new)
-    ranks.barrier()
-    features = _read(path, origin)
-    if features is None:
-        raise ValueError(f"{path} changed while it was read; does another run use this folder? give each its own --out")
-    return features
+
+    return ranks.make_once(path, lambda: _read(path, origin), write)
 
 
 def _read(path: Path, origin: str) -> Features | None:

@@ -1,7 +1,5 @@
 """Every number of the training of ``bmqa``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..loop import check_numbers
@@ -11,11 +9,7 @@ STAGES = ("pretrain", "align", "score", "caption")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training; each stage has its own epochs, batch and rate.
-
-    Raises:
-        ValueError: a number that cannot be trained with.
-    """
+    """Every number of the training; each stage has its own epochs, batch and rate."""
 
     dataset: str = "biq2021"  # any of ``ratings.DATASETS``; the descriptions of "mle", "mliq" and "csv" are people's
     tower: str = "lite2"  # or a trunk of timm: "resnet50", "vit_base_patch32_224", "convnext_base"

@@ -1,7 +1,5 @@
 """The score stage: people's scores, from the picture and a description with simulated errors of a captioner."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

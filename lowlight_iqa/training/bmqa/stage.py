@@ -1,7 +1,5 @@
 """Shared by the stages: the initial network, its files, the trained parameters, and the call of the training loop."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -103,17 +101,12 @@ def new_network(recipe: Recipe, vocabulary: Vocabulary, initial: str | None) -> 
 
 
 @torch.no_grad()
-def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, trained: bool, count: int = 300) -> None:
-    """Center and scale the tower's features by those of some pictures.
+def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, trained: bool) -> None:
+    """Center and scale the tower's features by those of about 300 of the pictures.
 
-    Args:
-        network: the network.
-        items: about ``count`` of them are used.
-        album: reads the pictures.
-        trained: whether the trunk is trained; if not, its batch norms are first set to the pictures' statistics.
-        count: number of pictures.
+    If the trunk is not ``trained``, its batch norms are first set to the pictures' statistics.
     """
-    some = items[:: max(1, len(items) // count)]
+    some = items[:: max(1, len(items) // 300)]
     if not trained and isinstance(network.tower, TimmTower):
         side = network.tower.size
         small = [F.interpolate(album.tensor(item.path), (side, side), mode="bilinear", antialias=True) for item in some]
@@ -126,11 +119,7 @@ def standardize(network: BmqaNetwork, items: Sequence[Rated], album: Album, *, t
 
 
 def write_network(path: Path, network: BmqaNetwork, rules: Mapping[str, list[float]]) -> None:
-    """Write a stage's network for the next stage.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write a stage's network for the next stage."""
     facts = {"network": asdict(network.config), "words": list(network.vocabulary.words), "rules": rules}
     with replacing(path) as new:
         new.write_bytes(serialize(network.state_dict(), facts))

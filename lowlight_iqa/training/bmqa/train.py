@@ -1,26 +1,20 @@
 """The recipe of ``bmqa`` in four stages: pretrain, align, score, caption. docs/bmqa.md explains each of them.
 
 A stage starts from the last one before it in the same run folder, so a stage can be omitted, as in the ablation.
-Texts are people's if the data have them, otherwise generated (``descriptions``). MLE's descriptions, which come without
-pictures, train the text tower to predict scores from words.
 """
 
-from __future__ import annotations
-
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from ...card import Card
-from ...distributed import Ranks
 from ...functional.logistic import fit_logistic
 from ...metrics.bmqa.metric import PAPER, Bmqa
 from ...metrics.bmqa.network import BmqaNetwork
 from ...metrics.bmqa.vocabulary import Vocabulary
 from ...registry import get_card
-from ..loop import log, start_log
+from ..loop import log, start_run
 from ..pictures import Album, agreement
 from . import descriptions
 from .caption import caption_figures, run_caption
@@ -44,36 +38,17 @@ def train_bmqa(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train one stage; the last stage writes the metric.
+    """Train one stage and return its folder; the last stage writes the metric and returns its directory.
 
-    Args:
-        data: the folder (for "csv", the file) of ``recipe.dataset``.
-        out: folder of the run; a stage writes ``train.log``, ``checkpoint.pt`` and its network to a folder of its name.
-        recipe: the numbers.
-        stage: one of ``STAGES``; it starts from the last stage before it that is in ``out``.
-        texts: MLE's folder, of which the list MLE-training.json is read; None: without it.
-        initial: the trunk that the first stage of a run starts from: a metric with a compact trunk ("leiq"), a
-            directory written by training one, or, for a trunk of timm, its weights as safetensors. None: ImageNet for
-            a compact trunk, random for one of timm.
-        resume: continue from the stage's checkpoint.
-        device: where to compute.
-
-    Returns:
-        The stage's folder; of the last stage, the directory for ``create_metric(..., weights=...)``.
-
-    Raises:
-        FileNotFoundError: the data are not complete; nothing to resume from.
-        ValueError: no such stage or data set; fewer pictures than a batch; a damaged checkpoint or one of another
-            recipe.
-        OSError: a file cannot be written.
+    A stage writes ``train.log``, ``checkpoint.pt`` and its network to a folder of its name in ``out``. ``texts`` is
+    MLE's folder, of which the list MLE-training.json is read. ``initial`` is the trunk of a run's first stage: that of
+    a metric with a compact trunk ("leiq") or of a training's directory, or, for a trunk of timm, its weights as
+    safetensors; None: ImageNet for a compact trunk, random for one of timm. The rest is as for ``train_leiq``.
     """
     if stage not in STAGES:
         raise ValueError(f"there is no stage {stage!r}; there are: {', '.join(STAGES)}")
-    ranks = Ranks.join(device)
     folder = out / stage
-    start_log(folder, ranks)
-    torch.manual_seed(recipe.seed)
-    log.info("stage %s, recipe %s", stage, json.dumps(asdict(recipe)))
+    ranks = start_run(f"stage {stage}", folder, recipe, device)
     network, material = start(data, out, recipe, stage, texts, initial)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -136,18 +111,13 @@ def measure_all(network: BmqaNetwork, material: Material) -> tuple[dict[str, flo
 
 
 def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
-    """Return the card of the trained metric, with its training data and validation figures."""
+    """Return the card of the trained metric."""
     by = {"both": "", "image": ", scoring by the image alone", "text": ", scoring by the caption alone"}
     ratings, texts = material.ratings, material.texts
-    return replace(
+    return ratings.card(
         card,
+        figures,
         summary=f"BMQA's method, trained by `lowlight-iqa train bmqa`{by[recipe.modalities]}; not the authors'.",
         trained_on=f"{len(ratings.train)} pictures of {ratings.source} (MOS), descriptions of them"
         + (f", {len(texts)} descriptions of MLE" if texts else ""),
-        looks=0,
-        reached={
-            f"{name}, held-out {'scenes' if 'MLE' in name else 'pictures'}": f"{value:.3f}"
-            for name, value in figures.items()
-        },
-        **ratings.card_facts(),
     )

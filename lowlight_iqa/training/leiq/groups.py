@@ -1,7 +1,5 @@
 """Training and validation data of ``leiq``: rated pictures, and groups of degraded versions of the clean ones."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -53,12 +51,7 @@ class Material:
 
 
 def gather_material(data: Path, out: Path, recipe: Recipe, clean: Sequence[Path], ranks: Ranks) -> Material:
-    """Read the rated pictures and make the degraded ones.
-
-    Raises:
-        FileNotFoundError: the data set is not complete.
-        ValueError: too few pictures; none of them counts as clean.
-    """
+    """Read the rated pictures and make the degraded ones."""
     album = Album(side=recipe.view)
     ratings = read_ratings(recipe.dataset, data, album, at_least=recipe.rated, batch_option="--rated")
 
@@ -110,8 +103,7 @@ def make_groups(clean: Sequence[Path], count: int, size: int, seed: int, album: 
         # Every camera has noise, and a target that is equal for most pictures could not be ranked.
         ways = [replace(how, noise=max(how.noise, rng.uniform(0.01, 0.08))) for how in ways]
 
-        source = rearrange(torch.from_numpy(np.ascontiguousarray(crop)), "h w c -> c h w").float() / 255
-        made = [degrade(source, how, rng) for how in ways]
+        made = [degrade(to_tensor([crop])[0], how, rng) for how in ways]
         yield Group(
             kind,
             np.stack([crop, *(picture for picture, _ in made)]),
@@ -122,29 +114,16 @@ def make_groups(clean: Sequence[Path], count: int, size: int, seed: int, album: 
 def cached_groups(
     path: Path, clean: Sequence[Path], count: int, size: int, seed: int, album: Album, ranks: Ranks
 ) -> tuple[list[Group], str]:
-    """Return ``make_groups`` of these arguments and a hash of their inputs.
-
-    They are read from a file if it holds groups of the same inputs; else they are made and written there, for resumed
-    runs and other processes.
-    """
+    """Return ``make_groups`` of these arguments, read from a file if it holds them, and a hash of their inputs."""
     from tqdm import tqdm
 
     origin = origin_of(clean, count, size, seed)
-    groups = read_groups(path, origin)
-    ranks.barrier()  # all ranks have read before one writes
-    if groups is not None:
-        return groups, origin
 
-    if ranks.rank == 0:
-        bar = tqdm(
-            make_groups(clean, count, size, seed, album), total=count, unit="group", desc=path.stem, disable=None
-        )
-        write_groups(path, list(bar), origin)
-    ranks.barrier()
-    made = read_groups(path, origin)
-    if made is None:
-        raise ValueError(f"{path} changed while it was read; does another run use this folder? give each its own --out")
-    return made, origin
+    def write() -> None:
+        groups = make_groups(clean, count, size, seed, album)
+        write_groups(path, list(tqdm(groups, total=count, unit="group", desc=path.stem, disable=None)), origin)
+
+    return ranks.make_once(path, lambda: read_groups(path, origin), write), origin
 
 
 def origin_of(clean: Sequence[Path], count: int, size: int, seed: int) -> str:
@@ -171,11 +150,7 @@ def read_groups(path: Path, origin: str) -> list[Group] | None:
 
 
 def write_groups(path: Path, groups: Sequence[Group], origin: str) -> None:
-    """Write groups for ``read_groups``.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write groups for ``read_groups``."""
     with replacing(path) as new, new.open("wb") as file:
         np.savez(
             file,
@@ -189,14 +164,10 @@ def write_groups(path: Path, groups: Sequence[Group], origin: str) -> None:
 def group_loss(
     groups: Sequence[Group], raw: dict[str, Tensor], targets: Tensor, spread: Tensor, order: float = 1.0
 ) -> Tensor:
-    """Return the sum of the attributes' PLCC losses and the MOS head's order loss over groups.
+    """Return the sum of the attributes' PLCC losses and, times ``order``, the MOS head's order loss over G groups.
 
-    Args:
-        groups: G groups.
-        raw: outputs of the heads in the groups' order, (G * LEVELS,) each.
-        targets: (G * LEVELS, 6).
-        spread: deviation of the MOS outputs on rated pictures, the unit of the margin.
-        order: weight of the order loss.
+    ``raw`` holds the heads' outputs in the groups' order, (G * LEVELS,) each; ``targets`` are (G * LEVELS, 6).
+    ``spread``, the unit of the margin, is the deviation of the MOS outputs on rated pictures.
     """
     loss = torch.stack([plcc_loss(raw[name], targets[:, index]) for index, name in enumerate(ATTRIBUTES)]).sum()
     scores = rearrange(raw["mos"], "(group level) -> group level", level=LEVELS) / spread

@@ -3,8 +3,6 @@
 A head is linear in the trunk's pooled statistics, so both are convex problems.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -165,17 +163,12 @@ def noise_pictures() -> Iterable[Tensor]:
 def ladder_change(
     head: np.ndarray, steps: np.ndarray, above: np.ndarray, rated: np.ndarray, recipe: Recipe
 ) -> np.ndarray:
-    """Return the change d (F,) of a head that orders the ladders and changes other scores little.
+    """Return the change d (F,) of a head (F,) that orders the ladders and changes other scores little.
 
-    It minimizes a convex sum: squared hinges of the ladders' steps and of dark pictures above noise, the change of the
-    scores of rated pictures, and the size of d.
-
-    Args:
-        head: (F,).
-        steps: differences of the statistics between each exposure and the next darker one, (S, F).
-        above: differences of the statistics between a tenth of the exposure and uniform noise, (T, F).
-        rated: centered statistics of rated pictures, (N, F); all in deviations of the head's scores of these.
-        recipe: margin and weights.
+    It minimizes a convex sum: squared hinges of the ladders' ``steps`` (S, F), differences of the statistics between
+    each exposure and the next darker one; squared hinges of a tenth of the exposure ``above`` noise (T, F); the change
+    of the scores of ``rated`` pictures, centered (N, F); and the size of d. All are in deviations of the head's scores
+    of these.
     """
     penalty = recipe.ladder_keep * rated.T @ rated / len(rated) + recipe.ladder_ridge * np.eye(len(head))
     # Each set has the same weight whatever its size; hinges are squared, so rows are scaled by the root.

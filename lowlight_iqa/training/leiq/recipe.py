@@ -1,7 +1,5 @@
 """Every number of the training of ``leiq``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..loop import check_numbers
@@ -9,11 +7,7 @@ from ..loop import check_numbers
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of the training; the defaults are those of the first run that docs/leiq.md lists.
-
-    Raises:
-        ValueError: a number that cannot be trained with.
-    """
+    """Every number of the training; the defaults are those of the first run that docs/leiq.md lists."""
 
     dataset: str = "biq2021"  # any of ``ratings.DATASETS``
     backbone: str = "lite2"

@@ -1,15 +1,11 @@
 """The recipe of ``leiq``: people's scores for the score, known degradations for the six attributes.
 
 A step takes rated pictures (PLCC loss of the MOS head) and groups of degraded ones (PLCC loss of the six attribute
-heads; and, for the MOS head, the order within a group: less degraded above more degraded, clean above mixtures).
-A second part (``rated_epochs``) may take rated pictures only, since the order of degraded pictures costs some agreement
-with people. Without epochs the trunk is not trained and the heads, which are linear, are ridge regressions on it. At
-the end a convex fit of the MOS head orders exposures.
+heads; for the MOS head, the order within a group). A second part (``rated_epochs``) may take rated pictures only.
+Without epochs the trunk is not trained and the heads are ridge regressions on it. At the end a convex fit of the MOS
+head orders exposures. See docs/leiq.md.
 """
 
-from __future__ import annotations
-
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +21,7 @@ from ...evaluation.correlation import srcc
 from ...functional.logistic import fit_logistic
 from ...metrics.leiq import TASKS, Leiq, LeiqNetwork
 from ...registry import get_card
-from ..loop import Schedule, log, start_log, train
+from ..loop import Schedule, log, start_run, train
 from ..losses import plcc_loss
 from ..pictures import agreement, random_view, starting_trunk, to_tensor
 from .groups import LEVELS, Material, gather_material, group_loss
@@ -42,7 +38,7 @@ def train_leiq(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the heads to their scales on held-out pictures and write the metric to ``out/leiq``.
+    """Train, map the heads to their scales on held-out pictures; write the metric to ``out/leiq`` and return it.
 
     Args:
         data: the folder of the data set; for "csv", the file.
@@ -52,18 +48,12 @@ def train_leiq(
         resume: continue from the checkpoint.
         device: where to compute.
 
-    Returns:
-        The directory of the metric, for ``create_metric("leiq", weights=...)``.
-
     Raises:
         FileNotFoundError: the data set is not complete; nothing to resume from.
         ValueError: too few pictures; a checkpoint that is damaged or of another recipe.
         OSError: a file cannot be written.
     """
-    ranks = Ranks.join(device)
-    start_log(out, ranks)
-    torch.manual_seed(recipe.seed)
-    log.info("recipe %s", json.dumps(asdict(recipe)))
+    ranks = start_run("leiq", out, recipe, device)
     network = LeiqNetwork(recipe.backbone, recipe.hidden)
     network.trunk.load_state_dict(starting_trunk(recipe.backbone, recipe.initial).state_dict())
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -185,9 +175,8 @@ class Losses:
     ) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of rated pictures under adversarial changes too small to see.
 
-        Each picture is changed at random within the bound, and then by one signed-gradient step, six times in ten
-        toward a better score (Wong et al., "Fast is better than free", ICLR 2020). The scores of both versions should
-        agree with people and with each other.
+        Each picture is changed at random within the bound, then by one signed-gradient step, six times in ten toward a
+        better score (Wong et al., ICLR 2020). Both versions' scores should agree with people and with each other.
         """
         recipe, bound = self.recipe, self.recipe.bound / 255
         views, scores = self.drawn(rng)
@@ -262,14 +251,12 @@ def measure(network: LeiqNetwork, material: Material) -> tuple[dict[str, float],
 
 
 def make_card(card: Card, recipe: Recipe, material: Material, figures: dict[str, float]) -> Card:
-    """Return the card of the trained metric, with its training data and validation figures."""
-    return replace(
+    """Return the card of the trained metric."""
+    return material.ratings.card(
         card,
+        figures,
         summary="LEIQ's method on a compact trunk, trained by `lowlight-iqa train leiq`; not the authors' checkpoint.",
         trained_on=f"{len(material.ratings.train)} pictures of {material.ratings.source} (MOS) and {recipe.degraded} "
         f"groups of degraded pictures (attributes); trunk EfficientNet-{recipe.backbone.capitalize()} from ImageNet",
         base_model=f"timm/tf_efficientnet_{recipe.backbone}.in1k",
-        looks=0,
-        reached={f"{name}, held-out pictures": f"{value:.3f}" for name, value in figures.items()},
-        **material.ratings.card_facts(),
     )

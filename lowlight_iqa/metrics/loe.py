@@ -16,6 +16,7 @@ from torch import Tensor
 from ..card import Card
 from ..functional.color import working
 from ..functional.resize import imresize
+from ..functional.rows import in_bands
 from ..metric import Metric
 from ..registry import register
 
@@ -114,7 +115,7 @@ def _reflect(index: Tensor, side: int) -> Tensor:
 
 def _resized(x: Tensor) -> Tensor:
     """Return lightness samples (N, S) from 0 to 255 as LIME's comparison takes them."""
-    lightness = 255 * working(x.amax(1))
+    lightness = in_bands(lambda rows: 255 * working(rows.amax(1)), x)
     return imresize(lightness, size=_small(*lightness.shape[1:])).flatten(1)
 
 

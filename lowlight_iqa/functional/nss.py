@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .color import luma, working
+from .once import once_differentiable
 from .rows import budget, in_rows
 
 Padding = Literal["replicate", "zero"]
@@ -97,7 +98,7 @@ class _Filter(torch.autograd.Function):
         return _correlate(_correlate(padded, 1), 2)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _correlate(_correlate(torch.nn.functional.pad(grad, (6, 6, 6, 6)), 1), 2)
 
@@ -260,7 +261,7 @@ class _Shape(torch.autograd.Function):
         return alpha
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (derivative,) = ctx.saved_tensors
         return grad * derivative  # type: ignore[no-any-return]
@@ -353,7 +354,7 @@ class _Sums(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (maps,) = ctx.saved_tensors
         total = torch.zeros_like(maps)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .once import once_differentiable
+
 AT_A_TIME = 1 << 16  # pixels for each thread
 BAND = 1 << 23  # pixels of a band; smaller pictures are one
 BAND_ROWS = 16  # a band has a multiple of these
@@ -101,7 +103,7 @@ class _SumRows(torch.autograd.Function):
         return functools.reduce(torch.add, parts)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         (x,) = ctx.saved_tensors
         total = torch.empty_like(x)
@@ -130,7 +132,7 @@ class _InRows(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
         (x,) = ctx.saved_tensors
         total = torch.zeros_like(x)

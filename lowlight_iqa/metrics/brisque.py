@@ -85,6 +85,8 @@ FEATURES = 36
 class Brisque(Metric):
     """Blind/referenceless image spatial quality evaluator; ``Brisque.fit`` trains one on other scores."""
 
+    second_derivatives = False
+
     def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
         """Build it from the parameters of a regression, from ``train_regression``."""
         super().__init__(card)

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..attributes import WORDS, sentence
 from ..card import Card
 from ..functional.logistic import fit_logistic, logistic
+from ..functional.once import once, once_differentiable
 from ..metric import Metric, full_precision
 from ..registry import get_card, register
 from ..weights.files import Loaded, load_strictly, save_splits
@@ -178,8 +178,9 @@ class LeiqMean(Metric):
     def _part_scores(self, name: str, pictures: list[Tensor]) -> Tensor:
         part = self._part(name)
         release = not self.keep_loaded and torch.is_grad_enabled() and any(x.requires_grad for x in pictures)
-        scores: Tensor = _ScoreAndRelease.apply(part, *pictures) if release else score_singly(part, pictures)  # type: ignore[no-untyped-call]
-        return scores
+        if not release:
+            return score_singly(part, pictures)
+        return _ScoreAndRelease.apply(part, *(once(x, self.card.name) for x in pictures))  # type: ignore[no-any-return,no-untyped-call]
 
     def _mean(self, pictures: list[Tensor]) -> Tensor:
         return torch.stack([self._part_scores(name, pictures) for name in self.parts]).mean(0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..card import Card
 from ..functional.color import working
+from ..functional.once import once_differentiable
 from ..functional.resize import imresize
 from ..functional.rows import in_bands
 from ..metric import Metric
@@ -75,6 +76,8 @@ _BLIND = (
 )
 class LOE(Metric):
     """Lightness order error: the mean number of samples whose order with a sample is reversed."""
+
+    second_derivatives = False
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return scores (N,), lower is better."""
@@ -165,7 +168,7 @@ class _Disorder(torch.autograd.Function):
         return total / len(enhanced)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (slope,) = ctx.saved_tensors
         return grad * slope, None, None, None, None

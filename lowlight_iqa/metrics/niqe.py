@@ -52,6 +52,8 @@ SHARP = 0.75  # patches of pristine pictures are used if they have this share of
 class NIQE(Metric):
     """Natural image quality evaluator; ``NIQE.fit`` builds one from other pristine pictures."""
 
+    second_derivatives = False
+
     def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
         """Build it from the "mean" (36,) and "covariance" (36, 36) of pristine patches."""
         super().__init__(card)

@@ -47,6 +47,8 @@ NOISY_WIDTH = 0.0002
 class PIQE(Metric):
     """Perception-based image quality evaluator."""
 
+    second_derivatives = False
+
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return scores (N,), lower is better."""
         distortion, active = (each.flatten(1) for each in self._blocks(x))

@@ -127,14 +127,14 @@ def preprocess(pixels: Tensor) -> Tensor:
 class LeiqMean(Metric):
     """The mean of metrics, of which one at a time is in memory; ``keep_loaded = True`` holds all of them in memory.
 
-    Without ``keep_loaded`` every call reads them from disk, so many pictures are best given as one list, and there is
-    no second derivative.
+    Without ``keep_loaded`` every call reads them from disk, so many pictures are best given as one list.
 
     ``half_precision = torch.float16`` is faster and less exact: the matrix products in the towers' blocks are computed
     in it, the residual sums, the pooling and the heads in float32. torch.bfloat16 is far less exact.
     """
 
     concurrent = False
+    second_derivatives = False
     keep_loaded = False
     half_precision: torch.dtype | None = None
 
@@ -328,6 +328,7 @@ BLIND_SPOTS = "whatever lies outside the middle square"
 class LeiqSiglip(Metric):
     """One of the authors' models: MOS on 0..10, and six attributes with seven tasks."""
 
+    second_derivatives = False  # torch's fused attention has none
     half_precision: torch.dtype | None = None  # see LeiqMean
 
     def __init__(

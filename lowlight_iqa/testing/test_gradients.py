@@ -75,11 +75,13 @@ def test_a_second_derivative_equals_central_differences_or_is_refused_by_name(su
     if not subject.smooth:
         pytest.skip("a part of its score is constant by pieces, as its card says")
     errors = []
-    for step in (1e-5, 1e-7, 1e-8, 1e-9):  # whichever meets neither a kink nor rounding
+    for step in (1e-7, 1e-8, 1e-9, 1e-5):  # whichever meets neither a kink nor rounding
         ahead, behind = (slope((x + sign * step * direction).requires_grad_()) for sign in (1, -1))
         expected = (ahead - behind) / (2 * step)
-        errors.append((found - expected).norm() / (expected.norm() + 0.01 * first.norm()))
-    assert min(errors) < 1e-2
+        errors.append(((found - expected).norm() / (expected.norm() + 0.01 * first.norm())).item())
+        if errors[-1] < 1e-2:
+            return
+    pytest.fail(f"differences of the gradient are off by {errors} of their size")
 
 
 @pytest.mark.parametrize("exposure", ["bright", "dim"])

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -246,6 +247,26 @@ def score_table(proof: Proof, runs: Sequence[Run]) -> str:
             rows.append([run.label, *cells.values()])
     signs = [f"{name} {'↓' if proof.metrics[name].card.lower_better else '↑'}" for name in names]
     return table(["loss", *signs], rows)
+
+
+def so_far(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Tables of the runs that are in the file of results, each seed's figures, whatever is missing."""
+    parts = []
+    for choosing, pictures in ((True, "six held-out training pairs"), (False, "eval15")):
+        found: dict[str, dict[int, Figures]] = {}
+        runs = [(json.loads(row["key"]), row) for row in rows]
+        for facts, row in sorted(runs, key=lambda run: (run[0]["random_crops"], run[0]["terms"])):
+            if facts["choosing"] is choosing:
+                found.setdefault(row["label"], {})[facts["seed"]] = row["figures"]
+        names = ("psnr", "psnr_matched")
+        head = [f"loss, {pictures}", *(FIGURES[name][0] for name in names), "seeds"]
+        lines = []
+        for label, by_seed in found.items():
+            seeds = sorted(by_seed)
+            cells = [", ".join(f"{by_seed[seed][name]:.2f}" for seed in seeds) for name in names]
+            lines.append([label, *cells, ", ".join(map(str, seeds))])
+        parts.append(table(head, lines))
+    return "\n".join(parts).rstrip("\n")
 
 
 def verdict(proof: Proof) -> str:

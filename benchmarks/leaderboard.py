@@ -3,7 +3,8 @@
     python benchmarks/leaderboard.py --data DIR [--metrics NAME ...] [--out docs/leaderboard.md]
 
 The data sets lie in DIR under their names (``lowlight_iqa.data.list_datasets()``).
-Scores are cached: a second run is quick.
+Scores are cached: a second run is quick. The figures are kept in leaderboard.json, from which tools/pages.py writes the
+page again.
 Speeds are read from speed.json, where benchmarks/test_speed.py has written it.
 """
 
@@ -24,6 +25,8 @@ from lowlight_iqa.evaluation.evaluate import Evaluation, evaluate
 from lowlight_iqa.evaluation.figures import Figure
 
 DARK = "dark (mean luma < 70)"
+PAGE = Path(__file__).parents[1] / "docs" / "leaderboard.md"
+KEPT = Path(__file__).with_suffix(".json")
 HEAD = """# Leaderboard
 
 Written by `python benchmarks/leaderboard.py --data DIR`, not by hand. Every figure is zero-shot: the metric as it is
@@ -37,24 +40,73 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--metrics", nargs="+", help="default: all that need no reference")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "leaderboard.md")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    parser.add_argument("--kept", type=Path, default=KEPT, help="where the figures are kept, for tools/pages.py")
     args = parser.parse_args()
-    metrics = made(args.metrics or lowlight_iqa.list_metrics())
-    found: dict[str, list[Evaluation]] = {}
-    missing = []
+    found = measured(args.data, made(args.metrics or lowlight_iqa.list_metrics()))
+    args.kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    args.out.write_text(page(found), encoding="utf-8")
+
+
+def measured(data: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the page is made from: figures with their intervals by data set and metric, facts of the metrics."""
+    sets, missing = {}, []
     for name in list_datasets():
         try:
-            load(name, args.data / name)
+            load(name, data / name)
         except FileNotFoundError:
             missing.append(name)
             continue
-        found[name] = [evaluate(metric, name, args.data / name, progress=True) for metric in metrics.values()]
-    if not found:
-        raise SystemExit(f"{args.data} holds none of {', '.join(list_datasets())} in full")
-    blocks = [HEAD, overview(found, metrics), *(details(name, results) for name, results in found.items())]
-    blocks.append(f"Not at hand when this was written: {', '.join(n for n in missing if n != 'csv')}.")
-    blocks.append(f"lowlight_iqa {lowlight_iqa.__version__}, torch {torch.__version__}, {platform.machine()}.\n")
-    args.out.write_text("\n\n".join(block.strip("\n") for block in blocks) + "\n", encoding="utf-8")
+        results = [evaluate(metric, name, data / name, progress=True) for metric in metrics.values()]
+        first = results[0]
+        sets[name] = {
+            "split": first.dataset.split,
+            "pictures": len(first.scores),
+            "figures": {result.card.name: figures_of(result) for result in results},
+            "dark": {r.card.name: bounds(better(r, r.parts[DARK].figures["SRCC"])) for r in results if DARK in r.parts},
+        }
+    if not sets:
+        raise SystemExit(f"{data} holds none of {', '.join(list_datasets())} in full")
+    fast, machine = speeds()
+    return {
+        "datasets": sets,
+        "metrics": {name: facts_of(metric, fast.get(name)) for name, metric in metrics.items()},
+        "machine": machine,
+        "missing": [name for name in missing if name != "csv"],
+        "versions": f"lowlight_iqa {lowlight_iqa.__version__}, torch {torch.__version__}, {platform.machine()}",
+    }
+
+
+def figures_of(result: Evaluation) -> dict[str, list[float]]:
+    """The columns of a data set's table."""
+    found = {what: better(result, result.figures[what]) for what in ("SRCC", "KRCC", "PLCC")}
+    found |= {what: result.figures[what] for what in ("PLCC, logistic", "RMSE")}
+    for what, figure in result.within.items():
+        found[f"{what} within scenes"] = better(result, figure) if what == "mean SRCC" else figure
+    return {what: bounds(figure) for what, figure in found.items()}
+
+
+def bounds(figure: Figure) -> list[float]:
+    return [figure.value, figure.low, figure.high]
+
+
+def facts_of(metric: lowlight_iqa.Metric, speed: float | None) -> dict[str, Any]:
+    """What a user has to know of a metric."""
+    card = metric.card
+    return {
+        "trained": card.trained_on.split(";")[0] if card.learned else "no",
+        "license": card.license + ("" if card.commercial else " (not commercial)"),
+        "parameters": sum(value.numel() for value in metric.state_dict().values()),
+        "ms per megapixel": speed,
+    }
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page, from what ``measured`` returned."""
+    blocks = [HEAD, overview(found), *(details(name, each) for name, each in found["datasets"].items())]
+    blocks.append(f"Not at hand when this was written: {', '.join(found['missing'])}.")
+    blocks.append(f"{found['versions']}.")
+    return "\n\n".join(block.strip("\n") for block in blocks) + "\n"
 
 
 def made(names: list[str]) -> dict[str, Any]:
@@ -90,53 +142,43 @@ def better(result: Evaluation, figure: Figure) -> Figure:
     return Figure(-figure.value, -figure.high, -figure.low)
 
 
-def overview(found: dict[str, list[Evaluation]], metrics: dict[str, Any]) -> str:
+def overview(found: dict[str, Any]) -> str:
     """Metric x data set: SRCC; then what a user has to know."""
     columns = []  # (head, figures by metric)
-    for name, results in found.items():
-        split = results[0].dataset.split
-        columns.append((f"{name}, {split}", {r.card.name: better(r, r.figures["SRCC"]) for r in results}))
-        if DARK in results[0].parts:
-            dark = {r.card.name: better(r, r.parts[DARK].figures["SRCC"]) for r in results}
-            columns.append((f"{name}, {split}, dark", dark))
-    fast, machine = speeds()
+    for name, each in found["datasets"].items():
+        columns.append((f"{name}, {each['split']}", {metric: row["SRCC"] for metric, row in each["figures"].items()}))
+        if each["dark"]:
+            columns.append((f"{name}, {each['split']}, dark", each["dark"]))
     heads = [f"SRCC, {head}" for head, _ in columns]
     heads += ["trained on people's scores", "license", "parameters", "ms per megapixel"]
     lines = [f"| metric | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for name in sorted(metrics, key=lambda name: -columns[0][1][name].value):
-        card = metrics[name].card
+    for name in sorted(found["metrics"], key=lambda name: -columns[0][1][name][0]):
+        facts = found["metrics"][name]
+        speed = facts["ms per megapixel"]
         cells = [short(column[name]) for _, column in columns]
-        numbers = sum(value.numel() for value in metrics[name].state_dict().values())
-        license = card.license + ("" if card.commercial else " (not commercial)")
-        learned = card.trained_on.split(";")[0] if card.learned else "no"
-        cells += [learned, license, f"{numbers:,}", f"{fast[name]:.1f}" if name in fast else "not measured"]
+        cells += [facts["trained"], facts["license"], f"{facts['parameters']:,}"]
+        cells.append("not measured" if speed is None else f"{speed:.1f}")
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     lines += [
         "",
         "Parameters: all numbers in the weights, support vectors and statistics included. Speed: forward pass on",
     ]
-    lines[-1] += f" 512x512 pictures, {machine}." if machine else " 512x512 pictures, by benchmarks/test_speed.py."
+    lines[-1] += f" 512x512 pictures, {found['machine'] or 'by benchmarks/test_speed.py'}."
     return "\n".join(lines)
 
 
-def short(figure: Figure) -> str:
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+def short(figure: list[float]) -> str:
+    value, low, high = figure
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def details(name: str, results: list[Evaluation]) -> str:
+def details(name: str, found: dict[str, Any]) -> str:
     """All figures on one data set, and what is published on it."""
-    first = results[0]
-    lines = [f"## {name}, {first.dataset.split}: {len(first.scores)} pictures", ""]
-    inside = list(first.within)
-    heads = ["SRCC", "KRCC", "PLCC", "PLCC, logistic", "RMSE", *(f"{what} within scenes" for what in inside)]
+    lines = [f"## {name}, {found['split']}: {found['pictures']} pictures", ""]
+    rows_of = sorted(found["figures"].items(), key=lambda item: -item[1]["SRCC"][0])
+    heads = list(rows_of[0][1])
     lines += [f"| metric | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for result in sorted(results, key=lambda r: -better(r, r.figures["SRCC"]).value):
-        figures = [better(result, result.figures[what]) for what in ("SRCC", "KRCC", "PLCC")]
-        figures += [result.figures[what] for what in ("PLCC, logistic", "RMSE")]
-        figures += [
-            better(result, result.within[what]) if what == "mean SRCC" else result.within[what] for what in inside
-        ]
-        lines.append(f"| `{result.card.name}` | {' | '.join(map(short, figures))} |")
+    lines += [f"| `{metric}` | {' | '.join(short(figures[head]) for head in heads)} |" for metric, figures in rows_of]
     published = [
         row for row in rows() if row.get("dataset") == name and row["how"] != "card" and "attribute" not in row
     ]

@@ -6,7 +6,7 @@ DATA holds ``biq2021``. An attack takes ten signed-gradient steps of a quarter o
 kept within the bound and within [0, 1], once toward a better score and once toward a worse one; what counts is the best
 of the ten. Everything is given in standard deviations of the metric's scores over pictures held out of the training
 list, so that metrics of different scales can be compared. With ``--out`` a row is added for each metric, and
-``--show`` makes the tables of such files.
+``--show`` makes the tables of such files. tools/pages.py writes those of benchmarks/robustness.jsonl into the page.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ FIGURES = Path(__file__).with_suffix(".json")
 KILLS = 50
 STEPS = 5000
 SIDE = 10_000  # pixels: 100 megapixels
+MOST = 4096  # MiB
+GROWTH = 1.0  # percent
 CHILD = "--child"
 MALICE = (
     "tests/weights/test_strangers.py",
@@ -193,6 +195,8 @@ def memory() -> Facts:
     for name in filter(is_bundled, list_metrics()):
         peaks[name] = int(child("peak", name))
         print(f"  {name}: {peaks[name]} MiB", flush=True)
+    if max(peaks.values()) > MOST:
+        raise ValueError(f"more than {MOST} MiB: {peaks}")
     return {
         "rows": [("100 megapixels, forward", f"{len(peaks)} metrics, {max(peaks.values()):,} MiB at the most")],
         "peaks": peaks,
@@ -201,7 +205,12 @@ def memory() -> Facts:
 
 def growth() -> Facts:
     """How much memory grows over 5,000 steps against a loss."""
-    found = {name: float(child("growth", name)) for name in ("leiq", "iaca", "bmqa", "niqe", "brisque")}
+    found = {}
+    for name in ("leiq", "iaca", "bmqa", "niqe", "brisque"):
+        found[name] = float(child("growth", name))
+        print(f"  {name}: {found[name]:+.2f} %", flush=True)
+    if max(found.values()) > GROWTH:
+        raise ValueError(f"more than {GROWTH:g} %: {found}")
     told = ", ".join(f"`{name}` {percent:+.2f} %" for name, percent in found.items())
     return {"rows": [("5,000 steps against a loss: memory at the end, against that after 200", told)]}
 

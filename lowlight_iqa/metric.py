@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .card import Card
 from .frozen import Frozen
+from .functional.once import once
 from .images import Check, Picture, check_batch, check_output, read_image
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Metric(Frozen, ABC):
     options: ClassVar[tuple[str, ...]] = ()  # options that create_metric passes to from_weights or the constructor
 
     concurrent: ClassVar[bool] = True  # several threads may score with it at once
+    second_derivatives: ClassVar[bool] = True  # right ones; False: asking for them is refused
     uncalibrated: frozenset[str] = frozenset()  # attributes of explain_batch whose scale is unknown
 
     def __init__(self, card: Card) -> None:
@@ -199,6 +201,8 @@ class Metric(Frozen, ABC):
         return self._score_list(x, reference)
 
     def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
+        if not self.second_derivatives:
+            x = once(x, self.card.name)
         with full_precision(x.device.type):
             scores = self.score_batch(x) if reference is None else self.score_batch(x, reference)
         return scores.to(x.dtype)

@@ -4,8 +4,9 @@
     python tools/pages.py --check   # exit with 1 and name the pages that differ from what would be written
 
 Each table stands between two comments, ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``. One whose data are not at
-hand is left as it is and named. Tables of measurements that need hours (the leaderboard, the trainings on LOL) are
-written by their own benchmarks.
+hand is left as it is and named. Measurements that take hours are kept in files of benchmarks/, from which their tables
+are made. Not covered are tables whose runs were not kept: those of former weights and losses ("before"), and those of
+docs/leiq.md, iaca.md, bmqa.md, fit.md and scale.md, which their benchmarks print.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from lowlight_iqa import Card, create_metric, list_metrics
 from lowlight_iqa.registry import get_card
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
 
 
 def cards() -> list[Card]:
@@ -62,10 +65,9 @@ def looks_table() -> str:
 
 def speed_table() -> str:
     """Rows of benchmarks/speed.json, as benchmarks/test_speed.py writes them."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
     from test_speed import line
 
-    rows = json.loads((ROOT / "benchmarks" / "speed.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads((BENCHMARKS / "speed.json").read_text(encoding="utf-8"))["rows"]
     heads = "| metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |"
     return "\n".join([heads, "|---" * 8 + "|", *(line(row, rows) for row in rows)])
 
@@ -122,8 +124,34 @@ def peak_table() -> str:
 
 def reliability() -> dict[str, Any]:
     """What benchmarks/withstands.py has kept, by check."""
-    kept: dict[str, Any] = json.loads((ROOT / "benchmarks" / "withstands.json").read_text(encoding="utf-8"))
+    kept: dict[str, Any] = json.loads((BENCHMARKS / "withstands.json").read_text(encoding="utf-8"))
     return kept
+
+
+def robustness_tables() -> str:
+    """Rows of benchmarks/robustness.jsonl, as benchmarks/robustness.py adds them."""
+    from robustness import tables
+
+    return tables(json_lines("robustness.jsonl"))
+
+
+def enhancement_tables() -> str:
+    """Runs of benchmarks/enhancement.jsonl, as benchmarks/enhancement.py adds them."""
+    from enhancement import so_far
+
+    return so_far(json_lines("enhancement.jsonl"))
+
+
+def leaderboard_page() -> str:
+    """docs/leaderboard.md, from the figures that benchmarks/leaderboard.py has kept."""
+    from leaderboard import KEPT, page
+
+    return page(json.loads(KEPT.read_text(encoding="utf-8")))
+
+
+def json_lines(name: str) -> list[dict[str, Any]]:
+    """The rows of a file of benchmarks/."""
+    return [json.loads(line) for line in (BENCHMARKS / name).read_text(encoding="utf-8").splitlines()]
 
 
 def plain(text: str) -> str:
@@ -140,7 +168,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "official": official_table,
     "reliability": reliability_table,
     "peak": peak_table,
+    "robustness": robustness_tables,
+    "enhancement": enhancement_tables,
 }
+WHOLE: dict[str, Callable[[], str]] = {
+    "docs/leaderboard.md": leaderboard_page
+}  # pages that are one table after another
 
 
 def written(text: str) -> str:
@@ -167,9 +200,10 @@ def main() -> int:
     differing = []
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         before = path.read_text(encoding="utf-8")
-        after = written(before)
+        name = path.relative_to(ROOT).as_posix()
+        after = WHOLE[name]() if name in WHOLE else written(before)
         if after != before:
-            differing.append(path.relative_to(ROOT).as_posix())
+            differing.append(name)
             if not args.check:
                 path.write_text(after, encoding="utf-8")
     if differing:

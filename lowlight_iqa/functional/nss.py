@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .color import luma, working
+from .once import once_differentiable
 from .rows import budget, in_rows
 
 Padding = Literal["replicate", "zero"]
@@ -97,7 +98,7 @@ class _Filter(torch.autograd.Function):
         return _correlate(_correlate(padded, 1), 2)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _correlate(_correlate(torch.nn.functional.pad(grad, (6, 6, 6, 6)), 1), 2)
 
@@ -122,7 +123,12 @@ def normalize(gray: Tensor, padding: Padding, dtype: torch.dtype | None = None) 
         Four maps (4, N, H, W): the values (gray - mean) / (deviation + 1); their sign in [-1, 1]; their presence in
         [0, 1], which is 0 where the official code has an exact zero; the local standard deviation in gray levels.
     """
-    return in_rows(partial(_normalize, dtype=dtype or gray.dtype), pad(gray, padding), 6)
+    return normalize_padded(pad(gray, padding), dtype or gray.dtype)
+
+
+def normalize_padded(padded: Tensor, dtype: torch.dtype) -> Tensor:
+    """``normalize`` of what is padded already, (N, H + 6, W + 6)."""
+    return in_rows(partial(_normalize, dtype=dtype), padded, 6)
 
 
 def _normalize(padded: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -255,7 +261,7 @@ class _Shape(torch.autograd.Function):
         return alpha
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (derivative,) = ctx.saved_tensors
         return grad * derivative  # type: ignore[no-any-return]
@@ -317,14 +323,15 @@ def moments(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> tuple[Moments, M
     """
     if torch.compiler.is_compiling():
         rows = torch.cat([maps[:3, :, -1:], maps[:3], maps[:3, :, :1]], 2)
-        sums = working(_sums(rows, shifts))
+        found = working(sums(rows, shifts))
     else:
-        sums = _Sums.apply(maps, tuple(shifts))  # type: ignore[no-untyped-call]
+        found = _Sums.apply(maps, tuple(shifts))  # type: ignore[no-untyped-call]
     pixels = maps.shape[2] * maps.shape[3]
-    return _to_moments(sums[0], pixels), _to_moments(sums[1:], pixels)
+    return to_moments(found[0], pixels), to_moments(found[1:], pixels)
 
 
-def _to_moments(sums: Tensor, pixels: int) -> Moments:
+def to_moments(sums: Tensor, pixels: int) -> Moments:
+    """The moments of sums (..., 5, T) as ``sums`` takes them."""
     absolute, square, skew, signs, present = sums.unbind(-2)
     return Moments(
         absolute, (square - skew) / 2, (square + skew) / 2, (present - signs) / 2, (present + signs) / 2, pixels
@@ -343,18 +350,18 @@ class _Sums(torch.autograd.Function):
         ctx.save_for_backward(maps)
         total = working(maps.new_zeros(len(shifts) + 1, 5, maps.shape[1]))
         for some, rows in _Sums.parts(maps):
-            total[:, :, some] += working(_sums(maps[:3, some].index_select(2, rows), shifts))
+            total[:, :, some] += working(sums(maps[:3, some].index_select(2, rows), shifts))
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (maps,) = ctx.saved_tensors
         total = torch.zeros_like(maps)
         for some, rows in _Sums.parts(maps):
             with torch.enable_grad():
                 part = maps[:3, some].index_select(2, rows).requires_grad_()
-                (slope,) = torch.autograd.grad(_sums(part, ctx.shifts), part, grad[:, :, some].to(part.dtype))
+                (slope,) = torch.autograd.grad(sums(part, ctx.shifts), part, grad[:, :, some].to(part.dtype))
             total[:3, some].index_add_(2, rows, slope)
         return total, None
 
@@ -370,13 +377,13 @@ class _Sums(torch.autograd.Function):
                 yield slice(first, first + patches), rows
 
 
-def _sums(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
+def sums(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
     """Return the five sums (S + 1, 5, T) of (3, T, h + 2, w), whose outer rows serve as neighbors only."""
     maps = torch.cat([maps[..., -1:], maps, maps[..., :1]], -1)  # (3, T, h + 2, w + 2)
     height, width = maps.shape[2] - 2, maps.shape[3] - 2
     center = maps[..., 1:-1, 1:-1]
 
-    sums = []
+    found = []
     for shift in (None, *shifts):
         x = center
         if shift is not None:
@@ -384,8 +391,8 @@ def _sums(maps: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
             x = center * maps[..., top : top + height, left : left + width]
         absolute = x[0].abs()
         terms = absolute, x[0] * x[0], x[0] * absolute, x[1], x[2]
-        sums.append(torch.stack([term.sum((1, 2)) for term in terms]))
-    return torch.stack(sums)
+        found.append(torch.stack([term.sum((1, 2)) for term in terms]))
+    return torch.stack(found)
 
 
 def fit_aggd(m: Moments) -> Fit:

@@ -104,12 +104,16 @@ _HALF = (0.43359375, 0.11328125, -0.03515625, -0.01171875)
 
 def _halve(x: Tensor) -> Tensor:
     """Halve (..., H, W) as ``imresize`` does, with taps that are the same for all pixels."""
-    for dim in (-2, -1):
-        length = x.shape[dim]
-        order = torch.arange(-3, length + length % 2 + 3, device=x.device) % (2 * length)
-        x = x.index_select(dim, torch.minimum(order, 2 * length - 1 - order))  # mirrored at both borders
-    halved = in_rows(lambda rows: (_fold(_fold(rows, 1), 2),), x.reshape(-1, *x.shape[-2:]), halo=6, stride=2)
+    rows, columns = (_mirrored(length, x.device) for length in x.shape[-2:])
+    flat = x.reshape(-1, *x.shape[-2:]).index_select(1, rows)
+    halved = in_rows(lambda part: (_fold(_fold(part.index_select(2, columns), 1), 2),), flat, halo=6, stride=2)
     return halved.view(*x.shape[:-2], *halved.shape[-2:])
+
+
+def _mirrored(length: int, device: torch.device) -> Tensor:
+    """Indices of a side mirrored at both borders, three pixels beyond each, and one more beyond an odd length."""
+    order = torch.arange(-3, length + length % 2 + 3, device=device) % (2 * length)
+    return torch.minimum(order, 2 * length - 1 - order)
 
 
 def _fold(x: Tensor, dim: int) -> Tensor:

@@ -7,13 +7,18 @@ times faster, and a large picture needs little memory. On a GPU all rows are com
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .once import once_differentiable
+
 AT_A_TIME = 1 << 16  # pixels for each thread
+BAND = 1 << 23  # pixels of a band; smaller pictures are one
+BAND_ROWS = 16  # a band has a multiple of these
 
 
 def budget(x: Tensor) -> int:
@@ -57,6 +62,38 @@ def sum_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return _SumRows.apply(function, x)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def in_bands(function: Callable[[Tensor], Tensor], x: Tensor, halo: int = 0) -> Tensor:
+    """Map large pictures band by band, so that no copy of a whole one in float64 is held.
+
+    These are plain operations, which autograd follows as often as it is asked to; where it records, it keeps what it
+    needs of every band.
+
+    Args:
+        function: rows (N, 3, h + halo, W) to a map whose rows depend on nothing else, or on ``BAND_ROWS`` of them each.
+        x: (N, 3, H + halo, W).
+        halo: rows that a map's border needs beyond its own.
+
+    Returns:
+        The map (N, ..., w) of all rows.
+    """
+    height = x.shape[-2] - halo
+    step = max(1, BAND // (len(x) * x.shape[-1] * BAND_ROWS)) * BAND_ROWS
+    if torch.compiler.is_compiling() or x.is_cuda or step >= height:
+        return function(x)
+    bands = (function(x[..., top : min(height, top + step) + halo, :]) for top in range(0, height, step))
+    if torch.is_grad_enabled() and x.requires_grad:
+        return torch.cat(list(bands), -2)
+
+    # Filled in as they come: beside a list of all bands, the map would be held twice.
+    first = next(bands)
+    whole = first.new_empty(*first.shape[:-2], -(-height * first.shape[-2] // step), first.shape[-1])
+    end = 0
+    for band in itertools.chain([first], bands):
+        start, end = end, end + band.shape[-2]
+        whole[..., start:end, :] = band
+    return whole
+
+
 class _SumRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -66,7 +103,7 @@ class _SumRows(torch.autograd.Function):
         return functools.reduce(torch.add, parts)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         (x,) = ctx.saved_tensors
         total = torch.empty_like(x)
@@ -95,7 +132,7 @@ class _InRows(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
         (x,) = ctx.saved_tensors
         total = torch.zeros_like(x)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..card import Card
 from ..functional import nss
+from ..functional.patch_moments import picture_moments
 from ..functional.resize import imresize
 from ..images import Picture
 from ..metric import Metric
@@ -83,6 +84,8 @@ FEATURES = 36
 )
 class Brisque(Metric):
     """Blind/referenceless image spatial quality evaluator; ``Brisque.fit`` trains one on other scores."""
+
+    second_derivatives = False
 
     def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
         """Build it from the parameters of a regression, from ``train_regression``."""
@@ -219,7 +222,7 @@ def spatial_features(x: Tensor) -> Tensor:
     gray = nss.gray_levels(x)
     features: list[Tensor] = []
     for scale in (0, 1):
-        own, pairs = nss.moments(nss.normalize(gray, "zero", x.dtype), ((0, 1), (1, 0), (1, 1), (-1, 1)))
+        own, pairs = picture_moments(gray, x.dtype, ((0, 1), (1, 0), (1, 1), (-1, 1)))
         features += nss.fit_ggd(own)
         fit = nss.fit_aggd(pairs)  # of (4, N)
         factor = nss.gamma_ratio(1 / fit.alpha, 3 / fit.alpha).sqrt()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..card import Card
 from ..functional.color import working
+from ..functional.rows import in_bands
 from ..metric import Metric
 from ..registry import register
 
@@ -39,11 +40,21 @@ class Colorfulness(Metric):
 
 def colorfulness(x: Tensor) -> Tensor:
     """Return the measure M3 (N,) of pictures (N, 3, H, W), RGB in [0, 1]."""
-    red, green, blue = (working(x) * 255).flatten(2).unbind(1)
-    opponents = red - green, (red + green) / 2 - blue
-
-    spread = sum((o.var(1, correction=0) for o in opponents), start=red.new_zeros(()))
-    strength = sum((o.mean(1).square() for o in opponents), start=red.new_zeros(()))
+    spread = strength = working(x.new_zeros(len(x)))
+    for opponent in (_red_green, _yellow_blue):
+        values = in_bands(opponent, x).flatten(1)
+        spread = spread + values.var(1, correction=0)
+        strength = strength + values.mean(1).square()
 
     # 1e-8 keeps the roots' slope finite on gray pictures.
     return ((spread + 1e-8).sqrt() + 0.3 * (strength + 1e-8).sqrt()).to(x.dtype)
+
+
+def _red_green(x: Tensor) -> Tensor:
+    red, green, _ = (working(x) * 255).unbind(1)
+    return red - green
+
+
+def _yellow_blue(x: Tensor) -> Tensor:
+    red, green, blue = (working(x) * 255).unbind(1)
+    return (red + green) / 2 - blue

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..card import Card
 from ..functional.color import luma, working
+from ..functional.rows import in_bands
 from ..metric import Metric
 from ..registry import register
 
@@ -33,5 +34,6 @@ class Contrast(Metric):
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return scores (N,), higher is better."""
-        variance = luma(working(x)).flatten(1).var(1, correction=0)
+        gray = in_bands(lambda rows: luma(working(rows)), x)
+        variance = gray.flatten(1).var(1, correction=0)
         return (variance + 1e-12).sqrt().to(x.dtype)  # 1e-12 keeps the root's slope finite

@@ -41,6 +41,8 @@ class Entropy(Metric):
     1.06 bits higher on pictures with few levels.
     """
 
+    second_derivatives = False
+
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return scores (N,), higher is better."""
         share = sum_rows(_histogram, x) / (x.shape[2] * x.shape[3])

@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d
 from ..card import Card
 from ..functional.color import working
 from ..functional.maps import tile
+from ..functional.rows import in_bands
 from ..metric import Metric
 from ..registry import register
 
@@ -47,6 +48,10 @@ class Exposure(Metric):
 
 def _distances(x: Tensor) -> Tensor:
     """Return the distance of each patch from the target, (N, h, w)."""
+    return in_bands(lambda rows: (_patches(rows) - TARGET).abs(), x)
+
+
+def _patches(x: Tensor) -> Tensor:
+    """Return the mean brightness of each patch, (N, h, w)."""
     brightness = working(x).mean(1, keepdim=True)
-    patches = avg_pool2d(brightness, PATCH, ceil_mode=True)
-    return (patches[:, 0] - TARGET).abs()
+    return avg_pool2d(brightness, PATCH, ceil_mode=True)[:, 0]

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..attributes import WORDS, sentence
 from ..card import Card
 from ..functional.logistic import fit_logistic, logistic
+from ..functional.once import once, once_differentiable
 from ..metric import Metric, full_precision, inside_transform
 from ..registry import get_card, register
 from ..weights.files import Loaded, load_strictly, save_splits
@@ -140,12 +140,13 @@ class LeiqAuthors(Metric):
 class LeiqMean(LeiqAuthors):
     """The mean of metrics, of which one at a time is in memory; ``keep_loaded = True`` holds all of them in memory.
 
-    Without ``keep_loaded`` every call reads them from disk, so give many pictures as one list; there is no second
-    derivative. ``half_precision = torch.float16`` is faster and less exact: the matrix products in the towers' blocks
-    are computed in it, all else in float32. torch.bfloat16 is far less exact.
+    Without ``keep_loaded`` every call reads them from disk, so give many pictures as one list. ``half_precision =
+    torch.float16`` is faster and less exact: the matrix products in the towers' blocks are computed in it, all else in
+    float32. torch.bfloat16 is far less exact.
     """
 
     concurrent = False
+    second_derivatives = False
     keep_loaded = False
 
     def __init__(self, card: Card, parts: Mapping[str, Callable[[], Metric]]) -> None:
@@ -183,8 +184,9 @@ class LeiqMean(LeiqAuthors):
     def _part_scores(self, name: str, pictures: list[Tensor]) -> Tensor:
         part = self._part(name)
         release = not self.keep_loaded and torch.is_grad_enabled() and any(x.requires_grad for x in pictures)
-        scores: Tensor = _ScoreAndRelease.apply(part, *pictures) if release else score_singly(part, pictures)  # type: ignore[no-untyped-call]
-        return scores
+        if not release:
+            return score_singly(part, pictures)
+        return _ScoreAndRelease.apply(part, *(once(x, self.card.name) for x in pictures))  # type: ignore[no-any-return,no-untyped-call]
 
     def _mean(self, pictures: list[Tensor]) -> Tensor:
         return torch.stack([self._part_scores(name, pictures) for name in self.parts]).mean(0)
@@ -312,6 +314,8 @@ BLIND_SPOTS = "whatever lies outside the middle square"
 )
 class LeiqSiglip(LeiqAuthors):
     """One of the authors' models: MOS on 0..10, and six attributes with seven tasks."""
+
+    second_derivatives = False  # torch's fused attention has none
 
     def __init__(
         self, card: Card, network: SiglipNetwork, mappings: Mapping[str, list[float]] = MappingProxyType({})

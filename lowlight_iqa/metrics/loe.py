@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..card import Card
 from ..functional.color import working
+from ..functional.once import once_differentiable
 from ..functional.resize import imresize
+from ..functional.rows import in_bands
 from ..metric import Metric
 from ..registry import register
 
@@ -75,6 +77,8 @@ _BLIND = (
 class LOE(Metric):
     """Lightness order error: the mean number of samples whose order with a sample is reversed."""
 
+    second_derivatives = False
+
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return scores (N,), lower is better."""
         if reference is None:
@@ -114,7 +118,7 @@ def _reflect(index: Tensor, side: int) -> Tensor:
 
 def _resized(x: Tensor) -> Tensor:
     """Return lightness samples (N, S) from 0 to 255 as LIME's comparison takes them."""
-    lightness = 255 * working(x.amax(1))
+    lightness = in_bands(lambda rows: 255 * working(rows.amax(1)), x)
     return imresize(lightness, size=_small(*lightness.shape[1:])).flatten(1)
 
 
@@ -164,7 +168,7 @@ class _Disorder(torch.autograd.Function):
         return total / len(enhanced)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (slope,) = ctx.saved_tensors
         return grad * slope, None, None, None, None

@@ -16,6 +16,7 @@ from ..card import Card
 from ..functional import nss
 from ..functional.color import working
 from ..functional.maps import tile
+from ..functional.patch_moments import patch_moments
 from ..functional.resize import imresize
 from ..images import Picture
 from ..metric import Metric
@@ -50,6 +51,8 @@ SHARP = 0.75  # patches of pristine pictures are used if they have this share of
 )
 class NIQE(Metric):
     """Natural image quality evaluator; ``NIQE.fit`` builds one from other pristine pictures."""
+
+    second_derivatives = False
 
     def __init__(self, card: Card, parameters: Mapping[str, Tensor]) -> None:
         """Build it from the "mean" (36,) and "covariance" (36, 36) of pristine patches."""
@@ -150,11 +153,10 @@ def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     features, valid = [], []
     sharpness = gray
     for patch in (PATCH, PATCH // 2):
-        maps = nss.tiles(nss.normalize(gray, "replicate", x.dtype), patch)  # (4, T, patch, patch)
+        own, pairs, deviation = patch_moments(gray, x.dtype, ((0, 1), (1, 0), (1, 1), (1, -1)), patch)
         if patch == PATCH:
-            sharpness = working(maps[3].mean((1, 2)))
+            sharpness = working(deviation)
 
-        own, pairs = nss.moments(maps, ((0, 1), (1, 0), (1, 1), (1, -1)))
         fit = nss.fit_aggd(own)  # of (T,)
         left, right = _scales(fit)
         features += [fit.alpha, (left + right) / 2]

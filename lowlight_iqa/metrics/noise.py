@@ -10,6 +10,7 @@ from torch import Tensor
 from ..card import Card
 from ..functional.color import luma, working
 from ..functional.noise import TO_DEVIATION, residual
+from ..functional.rows import in_bands
 from ..metric import Metric
 from ..registry import register
 
@@ -36,7 +37,8 @@ class Noise(Metric):
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return scores (N,), lower is better."""
-        return (TO_DEVIATION * residual(255 * luma(working(x))).abs().mean((1, 2))).to(x.dtype)
+        response = in_bands(lambda rows: residual(255 * luma(working(rows))).abs(), x, halo=2)
+        return (TO_DEVIATION * response.mean((1, 2))).to(x.dtype)
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
         """Return the mask's response at each pixel, as a deviation in gray levels: its mean is the score.

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..card import Card
 from ..functional import nss
 from ..functional.maps import tile
+from ..functional.rows import in_bands
 from ..metric import Metric
 from ..registry import register
 
@@ -46,6 +47,8 @@ NOISY_WIDTH = 0.0002
 class PIQE(Metric):
     """Perception-based image quality evaluator."""
 
+    second_derivatives = False
+
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return scores (N,), lower is better."""
         distortion, active = (each.flatten(1) for each in self._blocks(x))
@@ -63,19 +66,25 @@ class PIQE(Metric):
     def _blocks(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distortion of each block, and whether it is active, from 0 to 1; both (N, h, w)."""
         gray = nss.gray_levels(x)
-        rows, columns = (_mirror(side, gray.device) for side in gray.shape[1:])
-        gray = gray[:, rows][:, :, columns]
-        normalized = nss.normalize(gray, "replicate")[0]
-        height, width = normalized.shape[1:]
-        blocks = rearrange(normalized, "n (h a) (w b) -> n (h w) a b", a=BLOCK, b=BLOCK)
+        for dim in (1, 2):
+            if gray.shape[dim] % BLOCK:
+                gray = gray.index_select(dim, _mirror(gray.shape[dim], gray.device))
+        distortion, active = in_bands(_judge, nss.pad(gray, "replicate"), halo=6)
+        return distortion, active
 
-        variance = blocks.var((2, 3))  # (N, B)
-        active = _step((variance - ACTIVE) / ACTIVE_WIDTH)
-        even = _step((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
-        noisy = _step(_noisiness(blocks, variance) / NOISY_WIDTH)
-        distortion = (1 - variance) * even + variance * noisy
-        shape = (-1, height // BLOCK, width // BLOCK)
-        return distortion.view(shape), active.view(shape)
+
+def _judge(padded: Tensor) -> Tensor:
+    """Return distortion and activity (2, N, h, w) of the blocks of gray levels (N, H + 6, W + 6)."""
+    normalized = nss.normalize_padded(padded, padded.dtype)[0]
+    n, height, width = normalized.shape
+    blocks = rearrange(normalized, "n (h a) (w b) -> n (h w) a b", a=BLOCK, b=BLOCK)
+
+    variance = blocks.var((2, 3))  # (N, B)
+    active = _step((variance - ACTIVE) / ACTIVE_WIDTH)
+    even = _step((EVEN - _most_even_segment(blocks)) / EVEN_WIDTH)
+    noisy = _step(_noisiness(blocks, variance) / NOISY_WIDTH)
+    distortion = (1 - variance) * even + variance * noisy
+    return torch.stack([distortion, active]).view(2, n, height // BLOCK, width // BLOCK)
 
 
 def _step(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from .pictures import CONSTANT, VANISHING, pictures
 from .subject import DOUBLE, Subject
@@ -49,6 +50,36 @@ def test_the_gradient_equals_central_differences(subject: Subject) -> None:
                 ahead, behind = (metric(x + sign * step * direction, **fixed) for sign in (1, -1))
             errors.append(abs((ahead - behind).item() / (2 * step) - expected) / scale)
         assert min(errors) < 1e-3
+
+
+def test_a_second_derivative_equals_central_differences_or_is_refused_by_name(subject: Subject) -> None:
+    x = subject.interior()
+    metric, fixed = subject.metric(DOUBLE), subject.fixed(x)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+
+    def slope(at: Tensor, again: bool = False) -> Tensor:
+        return torch.autograd.grad(metric.loss(at, **fixed), at, create_graph=again)[0]
+
+    leaf = x.clone().requires_grad_()
+    first = slope(leaf, again=True)
+    found, refusal = first, ""
+    try:
+        (found,) = torch.autograd.grad((first * direction).sum() + 0 * leaf.sum(), leaf)
+    except TypeError as error:
+        refusal = str(error)
+    if refusal:
+        assert subject.name in refusal
+        return
+    if not subject.smooth:
+        pytest.skip("a part of its score is constant by pieces, as its card says")
+    errors = []
+    for step in (1e-7, 1e-8, 1e-9, 1e-5):  # whichever meets neither a kink nor rounding
+        ahead, behind = (slope((x + sign * step * direction).requires_grad_()) for sign in (1, -1))
+        expected = (ahead - behind) / (2 * step)
+        errors.append(((found - expected).norm() / (expected.norm() + 0.01 * first.norm())).item())
+        if errors[-1] < 1e-2:
+            return
+    pytest.fail(f"differences of the gradient are off by {errors} of their size")
 
 
 @pytest.mark.parametrize("exposure", ["bright", "dim"])

@@ -66,25 +66,18 @@ def test_a_caption_that_is_given_is_held_fixed():
     assert not torch.allclose(other, metric.loss(x, text="dim brightness, severe noise"))
 
 
-def test_transforms_of_torch_func_and_double_backward_are_right_or_refused_by_name(subject):
+def test_transforms_of_torch_func_are_right_or_refused_by_name(subject):
     metric, x = subject.metric(), subject.picture()[None].clone()
     reference = subject.reference_of(x)
     leaf = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(metric.loss(leaf, **reference), leaf, create_graph=True)
+    (expected,) = torch.autograd.grad(metric.loss(leaf, **reference), leaf)
 
     found, refusal = outcome(lambda: torch.func.grad(lambda y: metric.loss(y, **reference, check="fast"))(x))
     if refusal is None:
-        torch.testing.assert_close(found, expected.detach(), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
     else:
         assert isinstance(refusal, TypeError)
         assert subject.name in str(refusal)
-
-    found, refusal = outcome(lambda: torch.autograd.grad(expected.square().sum(), leaf)[0])
-    if refusal is None:
-        assert found.isfinite().all()
-    else:  # in torch's words, as it is met outside of the metric
-        told = ("once_differentiable", "does not require grad", "not implemented")
-        assert any(words in str(refusal) for words in told), refusal
 
 
 def outcome(call):

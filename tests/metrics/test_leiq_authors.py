@@ -29,6 +29,7 @@ AUTHORS = json.loads((GOLDEN / "leiq_siglip.json").read_text())
 MATS = {"leiq-b16": GOLDEN / "leiq_single_task.mat", "leiq-so400m": GOLDEN / "leiq_multi_task.mat"}
 PHOTOS = [PICTURES / name for name in ("astronaut.png", "chelsea.png", "coffee.png")]
 DOUBLE = torch.float64
+EXACT = 1e-5  # docs/leiq-authors.md has what was reached, 3e-6 at the most; sums of another machine may differ more
 
 
 def shapes(name):
@@ -126,7 +127,7 @@ def authors_pictures():
 def check_parity(metric, exact, differentiable):
     """Raw outputs and MOS on the pictures of the 8-bit path and on those of the differentiable one."""
     authors = AUTHORS[metric.card.name]
-    assert metric.mappings["mos"] == pytest.approx(authors["mapping"], rel=1e-4)
+    assert metric.mappings["mos"] == pytest.approx(authors["mapping"], rel=1e-7)
     paths = [*exact, *differentiable]
     ways = [metric.preprocess(read_image(path)) for path in exact]
     ways += [read_image(path) for path in differentiable]
@@ -135,8 +136,9 @@ def check_parity(metric, exact, differentiable):
             found = {task: value.item() for task, value in metric.raw(x[None]).items()}
         expected = dict(authors["pictures"][path.name])
         mapped = expected.pop("mapped_mos")
-        assert found == pytest.approx(expected, abs=1e-3 if index < len(exact) else 1e-2), path.name
-        assert logistic(found["mos"], metric.mappings["mos"]) == pytest.approx(mapped, abs=1e-2), path.name
+        raw, mos = (EXACT, EXACT) if index < len(exact) else (2e-3, 1e-2)
+        assert found == pytest.approx(expected, abs=raw), path.name
+        assert logistic(found["mos"], metric.mappings["mos"]) == pytest.approx(mapped, abs=mos), path.name
 
 
 @pytest.fixture(scope="module")

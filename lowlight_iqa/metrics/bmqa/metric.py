@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...card import Card
 from ...functional.logistic import logistic
+from ...functional.once import once
 from ...functional.maps import spread
 from ...functional.resize import SHORT_SIDE
 from ...metric import Assessment, Metric, Pictures, as_list, full_precision
@@ -217,6 +218,7 @@ class Bmqa(Metric):
         return torch.cat(scores)
 
     def _features(self, x: Tensor) -> Tensor:
+        x = once(x, self.card.name)  # torch's fused attention has no second derivative
         return self.network.features(x.to(self.network.center.dtype))
 
     def _fused(self, features: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:

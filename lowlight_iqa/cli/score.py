@@ -52,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="continue --out: pictures in it, of the same path, size and time or content, are skipped",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="threads that decode and, on a CPU, score")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads, on a CPU processes, that decode and score")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures of one size scored together")
     parser.add_argument(
         "--engine", choices=("threads", "ray"), default="threads", help="ray: actors on this machine or a cluster"
@@ -100,7 +100,8 @@ def start(
 
     made = make_metrics(names, args.weights, device)
     work = Work(made, args.reference, args.attributes, digest=args.out is not None)
-    return run_pipeline(tally.missing(find_sources(args.paths), held), work, workers=args.workers, batch=args.batch)
+    sources = tally.missing(find_sources(args.paths), held)
+    return run_pipeline(sources, work, workers=args.workers, batch=args.batch, processes=True)
 
 
 def check(args: argparse.Namespace, names: Sequence[str]) -> None:

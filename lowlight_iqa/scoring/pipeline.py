@@ -8,18 +8,24 @@ The number of pictures in flight is limited: memory does not grow with the numbe
 
 from __future__ import annotations
 
+import ctypes
 import io
 import math
 import os
+import signal
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ..images import FORMATS, Picture, read_image
 from ..metric import Assessment, Metric, check_reference
@@ -199,9 +205,22 @@ class Decoded:
 
 
 def run(
-    sources: Iterable[Source], work: Work, *, workers: int | None = None, batch: int | None = None
+    sources: Iterable[Source],
+    work: Work,
+    *,
+    workers: int | None = None,
+    batch: int | None = None,
+    processes: bool = False,
 ) -> Iterator[Record]:
     """Score sources; see ``score``.
+
+    Args:
+        sources: of the pictures.
+        work: what is done to each.
+        workers: as for ``score``.
+        batch: as for ``score``.
+        processes: let the workers be processes where that is safe and pays: on a CPU, one picture at a time, under
+            Linux, and while this process has no other thread.
 
     Raises:
         ValueError: a number of workers or a batch size outside 1 to 1024.
@@ -213,7 +232,67 @@ def run(
     for what, number in (("workers", workers), ("batch", batch)):
         if not isinstance(number, int) or not 1 <= number <= 1024:
             raise ValueError(f"{what} is {number!r}; give a number from 1 to 1024")
+    simple = work.device.type == "cpu" and work.concurrent and work.known is None and batch == 1 < workers
+    if processes and simple and sys.platform == "linux" and threading.active_count() == 1:
+        return _in_processes(iter(sources), work, workers)
     return _Pipeline(work, workers, batch).records(iter(sources))
+
+
+Job: TypeAlias = tuple[int, Source]
+
+
+class _Scored(Dataset["tuple[Job, Record | None]"]):
+    """What becomes of each picture, or None for one that is to be scored alone."""
+
+    def __init__(self, work: Work, large: int) -> None:
+        self.work, self.large = work, large
+
+    def __getitem__(self, job: Job) -> tuple[Job, Record | None]:
+        return job, score_one(self.work, *job, self.large)
+
+
+def _in_processes(sources: Iterator[Source], work: Work, workers: int) -> Iterator[Record]:
+    """Score each picture in one of several processes, which are there when this returns.
+
+    Threads of one process wait for Python's lock between operations, hand-crafted metrics half of their time.
+    """
+    scored = _Scored(work, min(LARGE, largest(workers)))
+    jobs = cast("torch.utils.data.Sampler[Any]", enumerate(sources))
+    loader = DataLoader(
+        scored,
+        None,
+        sampler=jobs,
+        num_workers=workers,
+        multiprocessing_context="fork",
+        worker_init_fn=partial(_end_with, os.getpid()),
+    )
+    return _received(iter(loader), work)
+
+
+def _end_with(parent: int, worker: int) -> None:
+    """Have this process killed when its parent ends; torch does not notice a parent that is gone already."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _received(results: Iterator[tuple[Job, Record | None]], work: Work) -> Iterator[Record]:
+    try:
+        for job, record in results:
+            yield record or cast(Record, score_one(work, *job, None))
+    except RuntimeError as error:
+        raise OSError(
+            f"a process that scores was ended ({str(error).splitlines()[0]}), often for want of memory; "
+            "use fewer workers, and resume what was written"
+        ) from None
+
+
+def score_one(work: Work, place: int, source: Source, large: int | None) -> Record | None:
+    """Decode and score one picture; None, undecoded, if it has more than ``large`` pixels."""
+    item = decode(work, place, source, large)
+    if item.alone:
+        return None
+    return item.record if item.ready else score_batch(work, [item])[0][1]
 
 
 class _Pipeline:
@@ -265,8 +344,7 @@ class _Pipeline:
             self.done[item.place] = item.record
         elif item.alone:
             self.drain()
-            item = decode(self.work, item.place, item.source, None)
-            self.done |= dict([(item.place, item.record)] if item.ready else score_batch(self.work, [item]))
+            self.done[item.place] = cast(Record, score_one(self.work, item.place, item.source, None))
         else:
             group = self.groups.setdefault(item.shapes, [])
             group.append(item)

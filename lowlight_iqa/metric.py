@@ -201,7 +201,7 @@ class Metric(Frozen, ABC):
         return self._score_list(x, reference)
 
     def _score(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
-        if not self.second_derivatives:
+        if not (self.second_derivatives or inside_transform()):  # transforms refuse by themselves
             x = once(x, self.card.name)
         with full_precision(x.device.type):
             scores = self.score_batch(x) if reference is None else self.score_batch(x, reference)

@@ -17,7 +17,7 @@ from torch import Tensor
 TO_DEVIATION = math.sqrt(math.pi / 2) / 6  # standard deviation of white noise over its mean |response|
 BLOCK = 8
 LEVELS = 8  # gray-level classes with equal numbers of blocks
-SHARE = 0.05  # of a level's blocks that are measured: those with the least structure
+SHARE = 0.03  # of a level's blocks that are measured: those with the least structure
 
 
 def residual(gray: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def train_leiq(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the heads to their scales on held-out pictures; write the metric to ``out/leiq``, the path returned.
+    """Train, map the heads to their scales on held-out pictures and write the metric to ``out/leiq``.
 
     Args:
         data: the folder of the data set; for "csv", the file.

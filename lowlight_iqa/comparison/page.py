@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..attributes import ATTRIBUTES
+from ..extras import fill_template
 from .figures import POINTS, color, panel_height, panels, svg
 from .pictures import THUMB, Strip
 from .result import Comparison
@@ -33,7 +34,6 @@ GALLERY = 8  # pictures in each list of disagreements
 
 def render(comparison: Comparison, strips: Sequence[Strip], figures: Sequence[str], chosen_crop: bool = True) -> str:
     """Return the page; the template escapes every file name."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     template = files(__package__) / "template"
@@ -64,10 +64,9 @@ def render(comparison: Comparison, strips: Sequence[Strip], figures: Sequence[st
         "agreement": not comparison.agreement,
         "disagreement": not content["differ"] and not content["conflict"],
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string((template / "index.html").read_text(encoding="utf-8"))
-    return page.render(
-        content,
+    return fill_template(
+        (template / "index.html").read_text(encoding="utf-8"),
+        **content,
         sections=[(key, name) for key, name in SECTIONS.items() if not empty.get(key)],
         css=Markup(columns + (template / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),

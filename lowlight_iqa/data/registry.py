@@ -63,7 +63,7 @@ def list_datasets() -> list[str]:
 
 
 def get_reader(name: str) -> Reader:
-    """Return the reader of a data set, or refuse a name that is none."""
+    """Return the reader of a data set, which must be a registered name."""
     if name not in _table():
         raise ValueError(f"no data set is called {name!r}; there are: {', '.join(list_datasets())}")
     return _readers[name]

@@ -18,7 +18,7 @@ def random_splits(
     ``by="scene"`` keeps pictures of one group together; "image" does not, so that a trained model knows the test
     scenes. A ``share`` of the scenes (or pictures) is for testing.
     """
-    keys: list[Hashable] = [  # a number is no group's name
+    keys: list[Hashable] = [  # a number cannot be the name of a group
         item.group if by == "scene" and item.group else index for index, item in enumerate(items)
     ]
     members = list(members_of(keys).values())

@@ -74,8 +74,7 @@ def score(
 
     Args:
         pictures: one or several pictures, folders, globs, lists, tar shards, Parquet files (see ``scoring.sources``).
-            An
-            iterator is read only a little ahead of the scoring.
+            An iterator is read only a little ahead of the scoring.
         metrics: names, or metrics that exist already.
         references: for metrics that need one: the dark input of all, a folder with files of the same names, or a
             sequence with one for each picture.
@@ -83,8 +82,7 @@ def score(
         weights: as for ``create_metric``, if one metric is given by name.
         device: as for ``create_metric``, for metrics given by name.
         workers: threads that decode and, on a CPU, score; None for torch's number of threads. With one worker and
-            batches
-            of one, scores are bit-equal to ``metric(path)``; otherwise equal up to rounding.
+            batches of one, scores are bit-equal to ``metric(path)``; otherwise equal up to rounding.
         batch: pictures of one size that are scored together; None for 1 on a CPU and 16 on a GPU.
 
     Returns:

@@ -69,7 +69,7 @@ def train_iaca(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the output to the scores' scale on held-out pictures; write the metric to ``out/iaca`` and return it.
+    """Train, map the output to the scores' scale on held-out pictures and write the metric to ``out/iaca``.
 
     Arguments and errors are those of ``train_leiq``.
     """

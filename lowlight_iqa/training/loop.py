@@ -146,6 +146,17 @@ class Learner(Generic[N]):
             self.averaged.update_parameters(self.network)
 
 
+def unfreeze(network: nn.Module, *parts: nn.Module | nn.Parameter) -> list[nn.Parameter]:
+    """Unfreeze only ``parts``; return their parameters."""
+    network.requires_grad_(False)
+    trained = []
+    for part in parts:
+        trained += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    return trained
+
+
 def average_of(network: N, decay: float) -> AveragedModel:
     """Return a running average of a network's parameters and buffers, such as a batch norm's statistics."""
 

@@ -12,10 +12,11 @@ from ...metrics.bmqa.network import BmqaNetwork
 from ...metrics.bmqa.slots import SLOTS, slots_of
 from ...metrics.bmqa.towers import GRID
 from ...metrics.bmqa.vocabulary import PAD, padded
+from ..loop import unfreeze
 from . import descriptions
 from .material import Features, Material, cached_features
 from .recipe import Recipe
-from .stage import Stage, unfreeze
+from .stage import Stage
 
 
 def run_caption(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:

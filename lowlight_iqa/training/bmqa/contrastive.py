@@ -14,12 +14,13 @@ from ...evaluation.correlation import srcc
 from ...metrics.bmqa.network import BmqaNetwork
 from ...metrics.bmqa.slots import levels_of, slots_of
 from ...metrics.bmqa.vocabulary import UNKNOWN, padded
+from ..loop import unfreeze
 from ..losses import info_nce
 from ..pictures import random_crop, to_tensor
 from . import descriptions
 from .material import Material, cached_features
 from .recipe import Recipe
-from .stage import Stage, unfreeze
+from .stage import Stage
 
 
 def run_pretrain(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:

@@ -14,13 +14,14 @@ from ...metrics.bmqa.network import BmqaNetwork
 from ...metrics.bmqa.slots import SLOTS, plain_sentence
 from ...metrics.bmqa.towers import CompactTower
 from ...metrics.bmqa.vocabulary import padded
+from ..loop import unfreeze
 from ..losses import plcc_loss
 from ..pictures import agreement, random_crop, to_tensor
 from . import descriptions
 from .contrastive import mask_words, word_loss
 from .material import Features, Material, cached_features
 from .recipe import Recipe
-from .stage import Stage, unfreeze
+from .stage import Stage
 
 
 def run_score(network: BmqaNetwork, stage: Stage) -> BmqaNetwork:

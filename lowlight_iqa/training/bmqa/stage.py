@@ -72,17 +72,6 @@ class Stage:
         )
 
 
-def unfreeze(network: BmqaNetwork, *parts: nn.Module | nn.Parameter) -> list[nn.Parameter]:
-    """Unfreeze only ``parts``; return their parameters."""
-    network.requires_grad_(False)
-    trained = []
-    for part in parts:
-        trained += [part] if isinstance(part, nn.Parameter) else list(part.parameters())
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    return trained
-
-
 # The initial network and its files
 
 

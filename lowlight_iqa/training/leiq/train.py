@@ -21,7 +21,7 @@ from ...evaluation.correlation import srcc
 from ...functional.logistic import fit_logistic
 from ...metrics.leiq import TASKS, Leiq, LeiqNetwork
 from ...registry import get_card
-from ..loop import Schedule, log, start_run, train
+from ..loop import Schedule, log, start_run, train, unfreeze
 from ..losses import plcc_loss
 from ..pictures import agreement, random_view, starting_trunk, to_tensor
 from .groups import LEVELS, Material, gather_material, group_loss
@@ -38,7 +38,7 @@ def train_leiq(
     resume: bool = False,
     device: str = "cpu",
 ) -> Path:
-    """Train, map the heads to their scales on held-out pictures; write the metric to ``out/leiq`` and return it.
+    """Train, map the heads to their scales on held-out pictures and write the metric to ``out/leiq``.
 
     Args:
         data: the folder of the data set; for "csv", the file.
@@ -125,13 +125,8 @@ def run_parts(
 
 def unfreeze_trunk(network: LeiqNetwork, frozen: int) -> list[nn.Parameter]:
     """Unfreeze the trunk except its leading ``frozen`` stages; return the unfrozen parameters."""
-    trained = [p for stage in list(network.trunk.stages)[frozen:] for p in stage.parameters()]
-    if frozen == 0:
-        trained += list(network.trunk.stem.parameters())
-    network.trunk.requires_grad_(False)
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    return trained
+    stem = [network.trunk.stem] if frozen == 0 else []
+    return unfreeze(network.trunk, *list(network.trunk.stages)[frozen:], *stem)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ...card import Card
 from ...functional.logistic import logistic
-from ...functional.once import once
 from ...functional.maps import spread
+from ...functional.once import once
 from ...functional.resize import SHORT_SIDE
 from ...metric import Assessment, Metric, Pictures, as_list, full_precision
 from ...registry import register

@@ -32,6 +32,11 @@ def patch_moments(
     Returns:
         Of the values themselves, tensors (T,), of the products, tensors (S, T), with the T patches picture by picture
         and row by row; and the mean of the local deviation over each patch, (T,).
+
+    Example:
+        >>> own, pairs, deviation = patch_moments(255 * torch.rand(1, 16, 24), torch.float32, [(0, 1)], patch=8)
+        >>> own.absolute.shape, pairs.absolute.shape, deviation.shape
+        (torch.Size([6]), torch.Size([1, 6]), torch.Size([6]))
     """
     padded = nss.pad(gray, "replicate")
     if _whole(gray):

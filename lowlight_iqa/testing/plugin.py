@@ -20,9 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if path:
         spec = importlib.util.spec_from_file_location(Path(path).stem, path)
         if spec is None or spec.loader is None:
-            raise pytest.UsageError(
-                f"{path} is not a Python file; give --metric-from a script that registers the metric"
-            )
+            raise pytest.UsageError(f"{path} is not a Python file; give a script that registers the metric")
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # pickle looks the class up there
         spec.loader.exec_module(module)

@@ -99,6 +99,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "told"),
     [
@@ -147,6 +148,7 @@ print("all of it")
 )
 
 
+@pytest.mark.slow
 def test_a_metric_of_a_script_gets_every_function(pictures, tmp_path):
     (tmp_path / "script.py").write_text(IN_A_SCRIPT)
     done = run(tmp_path / "script.py", pictures, tmp_path)
@@ -160,6 +162,7 @@ def test_the_promises_pass_on_an_installed_metric(installed):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_broken_packages_are_one_warning_each_and_the_rest_works(installed):
     code = "import lowlight_iqa; print(type(lowlight_iqa.create_metric('leiq')).__module__)"
     done = run("-W", "always", "-c", code, path=installed)
@@ -208,6 +211,7 @@ def test_the_promises_fail_on_a_bad_one(script, score, broken):
     assert done.returncode == 1, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_not_there_is_a_usage_error():
     plugin = ("-p", "lowlight_iqa.testing.plugin", "-n", "0", "-q", "-c", os.devnull)
     done = run("-m", "pytest", *plugin, "--pyargs", "lowlight_iqa.testing", "--metric", "no")

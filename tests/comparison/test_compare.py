@@ -425,6 +425,7 @@ main(sys.argv[3:])
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_and_run_again_it_writes_the_same(folders, tmp_path):
     command = ["compare", *(str(folders[label]) for label in METHODS), "-m", "contrast,loe", "--draws", "50"]
     command += ["--input", str(folders["input"]), "--reference", str(folders["reference"])]

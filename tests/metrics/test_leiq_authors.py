@@ -175,6 +175,7 @@ def test_b16_keeps_the_contract(b16):
         assert torch.equal(b16(x[:1]), singles[:1])
 
 
+@pytest.mark.slow
 def test_b16_in_half_precision(b16):
     x = photo(96)[None]
     with torch.inference_mode():

@@ -84,6 +84,7 @@ def test_the_table_is_that_of_threads(folder, tmp_path, monkeypatch):
             assert float(row[name]) == pytest.approx(result.score, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_told_in_one_line_and_the_rest_can_be_resumed(folder, tmp_path):
     out = tmp_path / "scores.csv"
     process = start(folder, out)
@@ -99,6 +100,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line_and_the_rest_can_be_resumed
     assert [Path(row["path"]).name for row in rows(out)] == sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_the_command(folder, tmp_path):
     process = start(folder, tmp_path / "scores.csv")
     left = workers(process)

@@ -90,6 +90,7 @@ def test_what_is_written_is_read_back_and_held(tmp_path, kind):
     assert path.read_bytes() == content or kind == "parquet"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_file_cut_at_any_byte_is_completed(tmp_path, kind):
     whole = tmp_path / f"whole.{kind}"

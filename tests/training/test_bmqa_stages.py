@@ -118,6 +118,7 @@ def test_align_stops_at_the_loss_that_is_asked_for(data, trained, tmp_path):
     assert "stopped after epoch 1" in (tmp_path / "align" / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_the_score_stage_can_keep_the_trunk(data, trained, tmp_path):
     (tmp_path / "align").mkdir()
     (tmp_path / "align" / "network.safetensors").symlink_to(trained / "align" / "network.safetensors")
@@ -133,6 +134,7 @@ def test_the_score_stage_can_keep_the_trunk(data, trained, tmp_path):
     assert (tmp_path / "features.pt").stat().st_mtime_ns != kept  # other degraded copies
 
 
+@pytest.mark.slow
 def test_a_trunk_to_start_from(data, trained, tmp_path, capsys):
     """Of a metric's directory; a stage in the middle has its own start."""
     options = ["--initial", str(trained / "bmqa"), "--align-epochs", "1"]
@@ -186,6 +188,7 @@ def statistics_of(folder):
     return {key: value for key, value in found.items() if "running_" in key or "num_batches" in key}
 
 
+@pytest.mark.slow
 def test_batch_norms_learn_statistics_and_keep_them_where_the_trunk_is_frozen(data, tmp_path, small_paper):
     paper = ["--tower", "resnet50"]
     assert run(data, tmp_path, "pretrain", *paper) == 0
@@ -223,6 +226,7 @@ def test_batch_norms_train_again_where_the_trunk_does(data, tmp_path, small_pape
     assert all(not torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.slow
 def test_a_stage_with_batch_norms_resumes_to_the_bit(data, tmp_path, small_paper, monkeypatch):
     paper = ["--tower", "resnet50", "--pretrain-epochs", "2"]
     assert run(data, tmp_path / "whole", "pretrain", *paper) == 0
@@ -250,6 +254,7 @@ def test_a_frozen_tower_stays_in_evaluation_mode(small_paper):
 # Files
 
 
+@pytest.mark.slow
 def test_damaged_features_are_computed_again(data, trained, tmp_path):
     (tmp_path / "score").mkdir()
     (tmp_path / "score" / "network.safetensors").symlink_to(trained / "score" / "network.safetensors")

@@ -96,6 +96,7 @@ def test_ratings_that_say_nothing_are_refused(rated, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_ratings_without_sense_pass_seldom():
     rng, passed = np.random.default_rng(0), 0
     scenes = [str(i) for i in range(60)]

@@ -279,6 +279,7 @@ def test_parts_switched_off_are_named_and_saved(data, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_iaca_starts_from_the_trunk_of_a_trained_leiq(data, tmp_path, capsys):
     assert run("leiq", data, tmp_path, "--epochs", "1") == 0
     options = ("--epochs", "1", "--initial", str(tmp_path / "leiq"), "--trunk-rate", "0")
@@ -291,6 +292,7 @@ def test_iaca_starts_from_the_trunk_of_a_trained_leiq(data, tmp_path, capsys):
     assert "use lite0 (--trunk" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_leiq_without_epochs_fits_heads_to_the_mean_of_trained_trunks(data, tmp_path):
     for seed in ("0", "1"):
         assert run("iaca", data, tmp_path / seed, "--epochs", "1", "--seed", seed) == 0
@@ -380,6 +382,7 @@ def test_every_data_set_to_train_on_has_the_split_and_labels_across_scenes():
         assert not getattr(reader, "RELATIVE", False)
 
 
+@pytest.mark.slow
 def test_both_recipes_train_on_a_list_of_one_s_own(recipe, listed, tmp_path):
     assert run(recipe, listed, tmp_path, "--dataset", "csv", "--epochs", "1") == 0
     card = lowlight_iqa.create_metric(recipe, weights=tmp_path / recipe).card
@@ -495,6 +498,7 @@ def test_a_view_is_a_crop_that_may_be_wider_or_a_jpeg():
     assert random_view(picture, 200, np.random.default_rng(3), wider=1.0).shape == (96, 120, 3)
 
 
+@pytest.mark.slow
 def test_leiq_learns_against_an_adversary_at_its_own_view(data, tmp_path):
     options = ["--bound", "4", "--frozen", "0", "--epoch-steps", "2", "--view", "64", "--wider", "0.5", "--half"]
     assert run("leiq", data, tmp_path, *options, "--epochs", "0", "--rated-epochs", "2") == 0

@@ -293,6 +293,7 @@ def run(code, **env):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_environment_is_honored(hub, source, tmp_path):
     hub.private.add(REPO)
     env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}

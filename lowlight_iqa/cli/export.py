@@ -1,0 +1,30 @@
+"""``lowlight-iqa export``: write a metric as an ONNX file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import Subparsers
+
+
+def add(subparsers: Subparsers) -> None:
+    """Declare ``export``."""
+    parser = subparsers.add_parser(
+        "export",
+        description="Write a metric as an ONNX file for pictures of any size, compare its scores in onnxruntime with "
+        "the metric's, and print its path.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the metric, such as leiq")
+    parser.add_argument("--weights", metavar="DIR", help="a directory or hf://owner/repo@COMMIT")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: NAME.onnx")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print the file's path."""
+    from ..exporting import export_onnx
+    from ..registry import create_metric
+
+    print(export_onnx(create_metric(args.name, weights=args.weights), args.out or Path(f"{args.name}.onnx")))
+    return 0

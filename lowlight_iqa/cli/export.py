@@ -12,8 +12,7 @@ def add(subparsers: Subparsers) -> None:
     """Declare ``export``."""
     parser = subparsers.add_parser(
         "export",
-        description="Write a metric as an ONNX file for pictures of any size, compare its scores in onnxruntime with "
-        "the metric's, and print its path.",
+        description="Write a metric as an ONNX file, compare its scores with the metric's, and print its path.",
     )
     parser.add_argument("name", metavar="NAME", help="the metric, such as leiq")
     parser.add_argument("--weights", metavar="DIR", help="a directory or hf://owner/repo@COMMIT")

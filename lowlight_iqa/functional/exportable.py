@@ -21,13 +21,7 @@ def _cells(length: int, cells: int) -> tuple[Tensor, Tensor]:
 
 
 def cell_means(x: Tensor, cells: int) -> Tensor:
-    """Return ``adaptive_avg_pool2d`` of (N, C, H, W) to a square, as two matrix products.
-
-    Example:
-        >>> x = torch.rand(1, 2, 30, 17)
-        >>> torch.allclose(cell_means(x, 7), torch.nn.functional.adaptive_avg_pool2d(x, 7))
-        True
-    """
+    """Return ``adaptive_avg_pool2d`` of (N, C, H, W) to a square, as two matrix products."""
     for _ in range(2):
         first, last = _cells(x.shape[-1], cells)
         pixel = torch.arange(x.shape[-1])[:, None]  # (W, 1)
@@ -37,13 +31,7 @@ def cell_means(x: Tensor, cells: int) -> Tensor:
 
 
 def cell_maxima(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Return ``adaptive_max_pool2d`` of (N, C, H, W) to a size (h, w).
-
-    Example:
-        >>> x = torch.rand(1, 2, 30, 17)
-        >>> torch.equal(cell_maxima(x, (4, 3)), torch.nn.functional.adaptive_max_pool2d(x, (4, 3)))
-        True
-    """
+    """Return ``adaptive_max_pool2d`` of (N, C, H, W) to a size (h, w)."""
     for cells in reversed(size):
         length = x.shape[-1]
         first, last = _cells(length, cells)
@@ -54,12 +42,7 @@ def cell_maxima(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def quadratic_form(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Return v^T A^-1 v (N,) of positive definite matrices (N, K, K) and vectors (N, K), by elimination.
-
-    Example:
-        >>> quadratic_form(torch.diag(torch.tensor([1.0, 4.0]))[None], torch.tensor([[3.0, 2.0]]))
-        tensor([10.])
-    """
+    """Return v^T A^-1 v (N,) of positive definite matrices (N, K, K) and vectors (N, K), by elimination."""
     zero = torch.zeros_like(vector[:, :1, None])
     rows = torch.cat([torch.cat([matrix, vector[..., None]], 2), torch.cat([vector[:, None], zero], 2)], 1)
     for _ in range(vector.shape[1]):

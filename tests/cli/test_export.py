@@ -5,18 +5,19 @@ import pytest
 from lowlight_iqa.cli.main import main
 
 
+@pytest.mark.slow
 def test_a_metric_is_written_and_its_path_printed(tmp_path, capsys):
     pytest.importorskip("onnxruntime", reason="onnxruntime is missing: pip install '.[onnx]'")
     pytest.importorskip("onnxscript", reason="onnxscript is missing: pip install '.[onnx]'")
     path = tmp_path / "e.onnx"
-    assert main(["export", "exposure", "-o", str(path)]) == 0
+    assert main(["export", "contrast", "-o", str(path)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [(["loe"], "loe compares with the dark input and cannot be exported"), (["liqe"], "no metric is called 'liqe'")],
+    [(["loe"], "loe compares with the dark input and cannot be exported"), (["lieq"], "no metric is called 'lieq'")],
 )
 def test_what_cannot_be_exported_is_one_line(tmp_path, capsys, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,7 @@ from .metric import Metric
 from .registry import create_metric
 from .wholefile import replacing
 
-EXPORTED = ("bmqa", "iaca", "leiq", "leiq-robust", "niqe")  # others are tried
+EXPORTED = ("bmqa", "iaca", "leiq", "leiq-robust", "niqe")
 REMEDY = f"update torch and onnxscript, or export one of {', '.join(EXPORTED)}"
 TOLERANCE = 1e-4  # as a share of the metric's typical range
 SIDES = (299, 497)  # of what is traced: several patches of niqe
@@ -44,7 +44,7 @@ class _Graph(nn.Module):
 
 
 def _excess(x: Tensor) -> Tensor:
-    """Return how far samples are outside what a metric accepts; NaN for NaN."""
+    """Return how far samples are outside; NaN for NaN."""
     return (x - x.clamp(-SLACK, 1 + SLACK)).abs()
 
 

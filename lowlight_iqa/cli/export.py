@@ -14,9 +14,9 @@ def add(subparsers: Subparsers) -> None:
         "export",
         description="Write a metric as an ONNX file, compare its scores with the metric's, and print its path.",
     )
-    parser.add_argument("name", metavar="NAME", help="the metric, such as leiq")
-    parser.add_argument("--weights", metavar="DIR", help="a directory or hf://owner/repo@COMMIT")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="default: NAME.onnx")
+    parser.add_argument("name", metavar="NAME", help="such as leiq")
+    parser.add_argument("--weights", metavar="DIR", help="instead of its own")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="or NAME.onnx")
     parser.set_defaults(run=run)
 
 

@@ -182,10 +182,10 @@ class Convolution(nn.Conv2d):
     def margins(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Zeros that are missing around a map (left, right, top, bottom).
 
-        The sizes are whole numbers throughout, so that an exporter can follow any size.
+        The sizes are whole numbers throughout, and none below zero is divided, which ONNX rounds toward zero.
         """
         stride, kernel = self.stride[0], self.kernel_size[0]
-        down, across = ((-(-side // stride) - 1) * stride + kernel - side for side in (height, width))
+        down, across = ((side - 1) // stride * stride + kernel - side for side in (height, width))
         return across // 2, across - across // 2, down // 2, down - down // 2
 
     def forward(self, input: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ ORDER = [  # from the ground up; a room imports from its own row and from those 
     {"metrics", "citations"},
     {"scoring", "explanation"},
     {"evaluation"},
-    {"comparison", "torchmetrics", "export", "testing"},
+    {"comparison", "torchmetrics", "exporting", "testing"},
     {"training"},
     {"cli"},
     {"__main__"},

@@ -30,6 +30,7 @@ COMMANDS = {  # module: its line in --help
     "convert": "convert the authors' checkpoints to weights",
     "train": "train a metric",
     "fit": "fit a metric's score to your own ratings",
+    "export": "write a metric as an ONNX file",
     "fetch": "download weights",
     "push": "upload weights to the Hugging Face Hub",
     "evaluate": "measure a metric's agreement with people on a data set",

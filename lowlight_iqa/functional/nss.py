@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .color import luma, working
+from .exportable import exporting, lgamma
 from .once import once_differentiable
 from .rows import budget, in_rows
 
@@ -162,7 +163,8 @@ def _flat_side(gray: Tensor) -> Tensor:
 
 def tiles(x: Tensor, size: int) -> Tensor:
     """Split (..., N, H, W) into squares of ``size`` pixels, row by row: (..., N * H * W / size**2, size, size)."""
-    return rearrange(x, "... n (h a) (w b) -> ... (n h w) a b", a=size, b=size)
+    x = rearrange(x, "... n (h a) (w b) -> ... n h w a b", a=size, b=size)
+    return x.contiguous().flatten(-5, -3)  # torch.export cannot tell for all sizes whether this could be a view
 
 
 # The official window, split in two by MATLAB's singular value decomposition: the exact factors plus these many
@@ -215,7 +217,7 @@ _SIDES = _residue_signs()
 
 
 def _log_ratio(alpha: Tensor) -> Tensor:
-    return torch.lgamma(2 / alpha) * 2 - torch.lgamma(1 / alpha) - torch.lgamma(3 / alpha)
+    return lgamma(2 / alpha) * 2 - lgamma(1 / alpha) - lgamma(3 / alpha)
 
 
 def _log_ratio_slope(alpha: Tensor) -> Tensor:
@@ -251,6 +253,21 @@ def _solve(ratio: Tensor) -> tuple[Tensor, Tensor]:
     return alpha, torch.where(inside, 1 / slope, torch.zeros_like(alpha))
 
 
+def _solve_by_chords(ratio: Tensor) -> Tensor:
+    """Return the first result of ``_solve``, within 1e-9, by operations that ONNX has."""
+    grid, log_ratio = _grid(ratio.device, ratio.dtype)
+    target = ratio.clamp_min(1e-300).log()
+    above = (log_ratio < target[..., None]).sum(-1).clamp(1, len(grid) - 1)
+    low, high, start = grid[above - 1], grid[above], log_ratio[above - 1]
+    slope = (log_ratio[above] - start) / (high - low)
+
+    alpha = low + (target - start) / slope
+    for _ in range(4):
+        alpha = torch.minimum(torch.maximum(alpha, low), high)
+        alpha = alpha + (target - _log_ratio(alpha)) / slope
+    return torch.minimum(torch.maximum(alpha, low), high)
+
+
 class _Shape(torch.autograd.Function):
     """``_solve``, differentiated by the implicit function theorem."""
 
@@ -283,6 +300,8 @@ def solve_shape(ratio: Tensor) -> Tensor:
         >>> round(solve_shape(torch.tensor(0.5, dtype=torch.float64)).item(), 6)  # a Laplacian
         1.0
     """
+    if exporting():
+        return _solve_by_chords(ratio)
     if torch.compiler.is_compiling():
         fixed = ratio.detach()
         alpha, derivative = _solve(fixed)
@@ -433,4 +452,4 @@ def gamma_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
         >>> round(gamma_ratio(torch.tensor(5.0), torch.tensor(3.0)).item(), 4)
         12.0
     """
-    return torch.exp(torch.lgamma(numerator) - torch.lgamma(denominator))
+    return torch.exp(lgamma(numerator) - lgamma(denominator))

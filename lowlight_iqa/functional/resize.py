@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .exportable import exporting
 from .rows import in_rows
 
 SHORT_SIDE = 512  # larger pictures are reduced to it: the learned metrics were trained on pictures of this size
@@ -112,7 +113,8 @@ def _halve(x: Tensor) -> Tensor:
 
 def _mirrored(length: int, device: torch.device) -> Tensor:
     """Indices of a side mirrored at both borders, three pixels beyond each, and one more beyond an odd length."""
-    order = torch.arange(-3, length + length % 2 + 3, device=device) % (2 * length)
+    order = torch.arange(-3, length + length % 2 + 3, device=device)
+    order = order % torch.full((), 2 * length, device=device)  # a tensor, as ONNX needs
     return torch.minimum(order, 2 * length - 1 - order)
 
 
@@ -140,8 +142,15 @@ def reduce(x: Tensor, short_side: int) -> Tensor:
         torch.Size([1, 3, 200, 800])
     """
     height, width = x.shape[2:]
-    if min(height, width) <= short_side:
+    shorter = torch.sym_min(height, width)
+    if exporting():  # a graph for all sizes has no branch; a size that stays gives the same picture
+        shorter = torch.sym_max(shorter, short_side)
+    elif shorter <= short_side:
         return x
-    factor = short_side / min(height, width)
-    size = (max(short_side, round(height * factor)), max(short_side, round(width * factor)))
+
+    # round(side * short_side / shorter), half to even, in whole numbers
+    size = []
+    for side in (height, width):
+        whole, rest = side * short_side // shorter, side * short_side % shorter
+        size.append(whole + (2 * rest + whole % 2 - 1 + shorter) // (2 * shorter))
     return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)

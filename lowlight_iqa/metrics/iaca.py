@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..card import Card
+from ..functional.exportable import cell_maxima, exporting
 from ..functional.logistic import logistic
 from ..functional.maps import spread
 from ..functional.resize import SHORT_SIDE, reduce
@@ -72,7 +73,8 @@ class Tap(nn.Module):
     def forward(self, stage: Tensor, brightest: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, 64) and output (N, 1) of a stage (N, C, h, w) and the brightest channel (N, 1, H, W)."""
         if self.weigh is not None:
-            stage = stage * self.weigh(F.adaptive_max_pool2d(brightest, stage.shape[2:]))
+            pool = cell_maxima if exporting() else F.adaptive_max_pool2d
+            stage = stage * self.weigh(pool(brightest, stage.shape[2:]))
         pooled = deviation(stage)
         if self.gate is not None:
             pooled = pooled * self.gate(stage.mean((2, 3)))

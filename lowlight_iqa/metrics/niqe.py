@@ -15,6 +15,7 @@ from torch import Tensor
 from ..card import Card
 from ..functional import nss
 from ..functional.color import working
+from ..functional.exportable import exporting, quadratic_form
 from ..functional.maps import tile
 from ..functional.patch_moments import patch_moments
 from ..functional.resize import imresize
@@ -76,8 +77,11 @@ class NIQE(Metric):
         covariance = _covariance(features, valid.all(-1))
         pooled = (self.covariance.to(features) + covariance) / 2
         offset = self.mean.to(features) - mean
-        inverse = torch.linalg.pinv(pooled, hermitian=True)
-        distance = torch.einsum("ni,nij,nj->n", offset, inverse, offset)
+        if exporting():
+            distance = quadratic_form(pooled, offset)
+        else:
+            inverse = torch.linalg.pinv(pooled, hermitian=True)
+            distance = torch.einsum("ni,nij,nj->n", offset, inverse, offset)
         return distance.clamp_min(1e-12).sqrt().to(x.dtype)
 
     def maps_batch(self, x: Tensor) -> dict[str, Tensor]:
@@ -172,7 +176,7 @@ def patch_features(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             gray = imresize(gray, 0.5)
 
     columns, defined_columns = torch.stack(features, -1), torch.stack(valid, -1)  # (T, 36)
-    per_picture = (len(x), -1)  # T = N * P
+    per_picture = (x.shape[0], -1)  # T = N * P
     return (
         columns.unflatten(0, per_picture),
         defined_columns.unflatten(0, per_picture),

@@ -5,7 +5,6 @@ from support.contract import subject_of
 
 from lowlight_iqa import list_metrics
 
-
 SLOW = ("bmqa-rn50", "loe")  # a minute each; bmqa-vitb32, bmqa-convnext and loe-lime run most of the same code
 
 

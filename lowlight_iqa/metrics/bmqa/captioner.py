@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...functional.exportable import exporting
 from .vocabulary import END, PAD, START, UNKNOWN
 
 BEAMS = 3
@@ -60,26 +61,40 @@ class Captioner(nn.Module):
 
         A picture's caption does not depend on the others of the batch; of equal sums the earlier beam's wins.
         """
-        count, device = len(features), features.device
+        captions = []
+        for row, looked_at in zip(*self.best_beams(features, beams, longest), strict=True):
+            text = row.tolist()
+            if END in text:
+                text = text[: text.index(END)]
+            captions.append(([*text, END], looked_at[: len(text)]))
+        return captions
+
+    def best_beams(self, features: Tensor, beams: int = BEAMS, longest: int = LONGEST) -> tuple[Tensor, Tensor]:
+        """Return the best caption's tokens (N, T), ``PAD`` after its ``END``, and their attention (N, T, P)."""
+        count, device = features.shape[0], features.device
         values, keys, h, c = (part.repeat_interleave(beams, 0) for part in self.begin(features))
         first = torch.arange(count, device=device)[:, None] * beams  # the row of each picture's first beam
         total = features.new_full((count, beams), -torch.inf)
         total[:, 0] = 0
         tokens = torch.full((count * beams, 1), START, device=device)
         attention = features.new_zeros((count * beams, 0, features.shape[1]))
+        vocabulary = self.output.out_features
+        token = torch.arange(vocabulary, device=device)
+        special = token <= UNKNOWN
 
         for index in range(longest):
             logits, weights, h, c = self.step(tokens[:, -1], values, keys, h, c)
-            gains = logits.log_softmax(1)
-            gains[:, [PAD, START, UNKNOWN] if index else [PAD, START, UNKNOWN, END]] = -torch.inf
-            ended = (tokens[:, -1] == END) | (tokens[:, -1] == PAD)
-            gains[ended] = -torch.inf
-            gains[ended, PAD] = 0
+            refused = special & (token != END) if index else special
+            gains = logits.log_softmax(1).masked_fill(refused, -torch.inf)
+            ended = (tokens[:, -1:] == END) | (tokens[:, -1:] == PAD)
+            gains = gains.masked_fill(ended, -torch.inf).masked_fill(ended & (token == PAD), 0)
 
             # Rank every continuation of a picture's beams together: (N, beams * vocabulary).
-            vocabulary = gains.shape[1]
             sums = rearrange(total.reshape(-1, 1) + gains, "(n beams) v -> n (beams v)", beams=beams)
-            ranked, order = sums.sort(stable=True, dim=1, descending=True)
+            if exporting():  # ONNX ranks stably
+                ranked, order = sums.topk(beams, dim=1)
+            else:
+                ranked, order = sums.sort(stable=True, dim=1, descending=True)
             total, order = ranked[:, :beams], order[:, :beams]
             parent, next_token = order // vocabulary, order % vocabulary
 
@@ -87,13 +102,8 @@ class Captioner(nn.Module):
             h, c = h[rows], c[rows]
             tokens = torch.cat([tokens[rows], next_token.reshape(-1, 1)], 1)
             attention = torch.cat([attention[rows], weights[rows, None]], 1)
+            # Sums only fall, so an ended best beam stays the best.
             leading = tokens[::beams, -1]
-            if ((leading == END) | (leading == PAD)).all():  # sums only fall, so an ended best beam stays the best
+            if not exporting() and ((leading == END) | (leading == PAD)).all():
                 break
-
-        captions = []
-        for text, looked_at in zip(tokens[::beams, 1:].tolist(), attention[::beams], strict=True):
-            if END in text:
-                text = text[: text.index(END)]
-            captions.append(([*text, END], looked_at[: len(text)]))
-        return captions
+        return tokens[::beams, 1:], attention[::beams]

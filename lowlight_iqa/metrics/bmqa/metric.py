@@ -19,6 +19,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from ...card import Card
+from ...functional.exportable import exporting
 from ...functional.logistic import logistic
 from ...functional.maps import spread
 from ...functional.once import once
@@ -30,9 +31,10 @@ from ...weights.files import Loaded, load_strictly
 from .network import MODALITIES, BmqaNetwork, Config
 from .slots import SLOTS, levels_of, plain_sentence
 from .towers import GRID, TEXT_TOWERS
-from .vocabulary import Vocabulary, padded
+from .vocabulary import END, Vocabulary, padded
 
 CAPTIONERS = ("learned", "rules")
+EXPORTED = 30  # words of a caption in an exported graph; where that is too short the score is NaN
 PAPER = {"resnet50": "bmqa-rn50", "vit_base_patch32_224": "bmqa-vitb32", "convnext_base": "bmqa-convnext"}
 
 _SOURCE = "BMQA, IJCV 2024, doi 10.1007/s11263-024-02239-9; captioner: show, attend and tell, arXiv 1502.03044"
@@ -221,13 +223,18 @@ class Bmqa(Metric):
         x = once(x, self.card.name)  # torch's fused attention has no second derivative
         return self.network.features(x.to(self.network.center.dtype))
 
-    def _fused(self, features: Tensor, tokens: Sequence[Sequence[int]]) -> Tensor:
-        text = self.network.text(padded(tokens, features.device))
+    def _fused(self, features: Tensor, tokens: Sequence[Sequence[int]] | Tensor) -> Tensor:
+        tokens = tokens if isinstance(tokens, Tensor) else padded(tokens, features.device)
+        text = self.network.text(tokens)
         return logistic(self.network.fuse(self.network.image(features), text), self.mapping)  # type: ignore[no-any-return]
 
     def score_batch(self, x: Tensor, reference: Tensor | None = None) -> Tensor:
         """Return MOS (N,) on 0..1, with the captioner's words."""
         features = self._features(x)
+        if exporting() and self.captioner == "learned":
+            best, _ = self.network.captioner.best_beams(features, longest=EXPORTED)
+            score = self._fused(features, best)
+            return torch.where((best == END).any(1), score, torch.full_like(score, torch.nan))
         return self._fused(features, [tokens for tokens, _ in self._captions(x, features)])
 
     @torch.no_grad()

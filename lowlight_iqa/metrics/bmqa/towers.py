@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...functional.exportable import cell_means, exporting
 from ...functional.resize import SHORT_SIDE, reduce
 from .vocabulary import END, PAD
 
@@ -89,7 +90,7 @@ class TextTower(nn.Module):
             x = self.rnn(x)[0]
 
         last = (tokens == END).int().argmax(1)  # the only token that attends to every word
-        return torch.cat([x[torch.arange(len(x), device=x.device), last][:, None], x], 1)
+        return torch.cat([x[torch.arange(x.shape[0], device=x.device), last][:, None], x], 1)
 
 
 class CompactTower(nn.Module):
@@ -115,9 +116,10 @@ class CompactTower(nn.Module):
             center = stage.mean((2, 3), keepdim=True)
             centered = stage - center  # (N, C, h, w): without it, a large mean loses the variance to rounding
             squares = centered.square()
+            pool = cell_means if exporting() else F.adaptive_avg_pool2d
             for pooled, size in ((whole, 1), (cells, GRID)):
-                mean = F.adaptive_avg_pool2d(centered, size)
-                variance = F.adaptive_avg_pool2d(squares, size) - mean.square()
+                mean = pool(centered, size)
+                variance = pool(squares, size) - mean.square()
                 pooled += [mean + center, (variance.relu() + 1e-6).sqrt()]
         columns = [rearrange(torch.cat(pooled, 1), "n f h w -> n f (h w)") for pooled in (whole, cells)]
         return torch.cat(columns, 2).mT

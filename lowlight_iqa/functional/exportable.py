@@ -42,7 +42,12 @@ def cell_maxima(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def quadratic_form(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Return v^T A^-1 v (N,) of positive definite matrices (N, K, K) and vectors (N, K), by elimination."""
+    """Return v^T A^-1 v (N,) of positive definite matrices (N, K, K) and vectors (N, K), by elimination.
+
+    Example:
+        >>> quadratic_form(2 * torch.eye(3)[None], torch.ones(1, 3))
+        tensor([1.5000])
+    """
     zero = torch.zeros_like(vector[:, :1, None])
     rows = torch.cat([torch.cat([matrix, vector[..., None]], 2), torch.cat([vector[:, None], zero], 2)], 1)
     for _ in range(vector.shape[1]):

@@ -229,10 +229,13 @@ def sockets() -> Facts:
 
 
 def collected(*arguments: str) -> str:
-    """The names of the tests that pytest finds, one a line."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "--collect-only", "-q", "-m", "slow or not slow", *arguments]
+    """The names of the tests that pytest finds, one a line; with another -q beside setup.cfg's it would only count."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "--collect-only", "-m", "slow or not slow", *arguments]
     listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return "\n".join(line for line in listing.splitlines() if "::" in line)
+    names = [line for line in listing.splitlines() if "::" in line]
+    if not names:
+        raise ValueError(f"pytest names no tests: {listing[-500:]}")
+    return "\n".join(names)
 
 
 def child(*arguments: str) -> str:

@@ -17,13 +17,11 @@ import lowlight_iqa
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the workers are threads")
 
 LARGE = 96 * 128  # pixels: a picture of more is scored by the command itself
-COMMAND = (
-    sys.executable,
-    "-c",
-    f"import sys; from lowlight_iqa.scoring import pipeline; pipeline.LARGE = {LARGE}\n"
-    "from lowlight_iqa.cli import main; sys.exit(main())",
-    "score",
-)
+SETTING = f"import sys, time; from lowlight_iqa.scoring import pipeline; pipeline.LARGE = {LARGE}\n"
+SLOWED = "score = pipeline.score_one; pipeline.score_one = lambda *given: time.sleep(0.2) or score(*given)\n"
+CALL = "from lowlight_iqa.cli import main; sys.exit(main())"
+COMMAND = (sys.executable, "-c", SETTING + CALL, "score")
+SLOW = (sys.executable, "-c", SETTING + SLOWED + CALL, "score")  # so that it is killed before its end
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +37,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, out, *options):
-    command = [*COMMAND, str(folder), "-m", "contrast,brisque", "--workers", "2", "--out", str(out), *options]
+def start(folder, out, *options, command=COMMAND):
+    command = [*command, str(folder), "-m", "contrast,brisque", "--workers", "2", "--out", str(out), *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -87,7 +85,7 @@ def test_the_table_is_that_of_threads(folder, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_worker_that_is_killed_is_told_in_one_line_and_the_rest_can_be_resumed(folder, tmp_path):
     out = tmp_path / "scores.csv"
-    process = start(folder, out)
+    process = start(folder, out, command=SLOW)
     os.kill(workers(process)[0], signal.SIGKILL)
     errors = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 2
@@ -102,7 +100,7 @@ def test_a_worker_that_is_killed_is_told_in_one_line_and_the_rest_can_be_resumed
 
 @pytest.mark.slow
 def test_no_worker_outlives_the_command(folder, tmp_path):
-    process = start(folder, tmp_path / "scores.csv")
+    process = start(folder, tmp_path / "scores.csv", command=SLOW)
     left = workers(process)
     process.kill()
     process.communicate(timeout=60)  # they hold its standard error

@@ -52,7 +52,16 @@ def headings(text):
 
 @pytest.mark.parametrize(("language", "content"), blocks())
 def test_a_block_is_of_a_kind_that_is_tried(language, content):
-    assert language in ("python", "sh", "toml"), "name the language: python runs, sh is parsed, toml is read"
+    assert language in ("python", "py", "sh", "toml"), "name the language: python runs, sh is parsed, toml is read"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_block_that_does_not_run_says_why_and_is_python(page):
+    text = page.read_text(encoding="utf-8")
+    for block in FENCE.finditer(text):
+        if block[1] == "py":
+            assert re.search(r"<!-- not run: [^\n]+ -->\n\n$", text[: block.start()])
+            compile(block[2], str(page), "exec")
 
 
 @pytest.mark.parametrize(("language", "content"), blocks("sh"))

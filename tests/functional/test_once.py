@@ -55,6 +55,7 @@ def test_the_first_derivative_is_the_same(create_graph):
     assert torch.equal(found, 3 * x.detach() ** 2)
 
 
+@pytest.mark.skipif(torch.__version__.startswith(("2.4.", "2.5.")), reason="older torch does not compile it whole")
 def test_a_compiled_metric_is_refused_by_torch(x):
     torch._dynamo.reset()
     compiled = torch.compile(create_metric("entropy"), fullgraph=True, backend="aot_eager")

@@ -85,12 +85,6 @@ def records(
     """
     ray = import_ray(address)
     make_metrics(metrics, weights, "cpu")  # raises here rather than in an actor
-    if actors is None:
-        resources = ray.cluster_resources()
-        free = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus
-        actors = (1, max(1, int(free)))
-    fewest, most = (actors, actors) if isinstance(actors, int) else actors
-
     skipped = skipped or (lambda: None)
     if isinstance(pictures, ray.data.Dataset):
         dataset, rows, unlisted = pictures, ROWS, True
@@ -108,7 +102,7 @@ def records(
         Scorer,
         fn_constructor_args=(list(metrics), weights, device, attributes, max(1, int(cpus)), batch, looked_for),
         batch_size=rows,
-        compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+        compute=_pool(ray, actors, cpus, gpus),
         num_cpus=cpus,
         num_gpus=gpus or None,
     )
@@ -139,6 +133,16 @@ def import_ray(address: str | None = None) -> Any:
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
+
+
+def _pool(ray: Any, actors: int | tuple[int, int] | None, cpus: float, gpus: float) -> Any:
+    """Return the strategy with so many actors, or with as many as the cluster has room for."""
+    if actors is None:
+        resources = ray.cluster_resources()
+        free = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus
+        actors = (1, max(1, int(free)))
+    fewest, most = (actors, actors) if isinstance(actors, int) else actors
+    return ray.data.ActorPoolStrategy(min_size=fewest, max_size=most)
 
 
 class Scorer:

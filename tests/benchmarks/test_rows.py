@@ -1,16 +1,15 @@
 """benchmarks/published.toml: well-formed, and no card states a figure without a row that measures it."""
 
+import subprocess
 import sys
 
 import pytest
+from published import FIGURES, HOWS, label, rows
 from support import ROOT
 
 import lowlight_iqa
 from lowlight_iqa.data import list_datasets, load
 from lowlight_iqa.registry import get_card
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from published import FIGURES, HOWS, label, rows
 
 ROWS = rows()
 
@@ -50,3 +49,10 @@ def test_a_row_says_where_it_comes_from_and_how_it_is_measured(row):
 def test_no_two_rows_state_the_same_figure():
     labels = [(label(row), row["source"]) for row in ROWS]
     assert len(set(labels)) == len(labels)
+
+
+def test_pytest_collects_the_benchmarks():
+    command = [sys.executable, "-m", "pytest", "benchmarks", "--collect-only", "-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "test_published.py::test_published_figure" in done.stdout

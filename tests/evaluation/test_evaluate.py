@@ -337,6 +337,14 @@ def test_a_group_without_training_pictures_gets_the_mean_of_all(tmp_path):
     assert group_mean(train, test, lambda item: item.group).tolist() == [1.5, 6.0, 3.0]
 
 
+@pytest.mark.parametrize(("pictures", "splits"), [(19, set()), (20, {"image"})])
+def test_fewer_than_20_pictures_are_not_split(table, tmp_path, pictures, splits):
+    rows = list(csv.reader(table.open()))[1 : pictures + 1]
+    few = tmp_path / "few.csv"
+    few.write_text("image,mos\n" + "".join(f"{table.parent / name},{mos}\n" for name, mos, *_ in rows))
+    assert set(run(few).splits) == splits
+
+
 def test_the_scene_mean_tells_what_image_splits_leak(tmp_path):
     rng = np.random.default_rng(0)
     level = rng.normal(size=40)

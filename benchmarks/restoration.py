@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ from train_enhancer import files, read_pictures
 from lowlight_iqa import Metric, list_metrics
 
 TRAINED = ("leiq-robust", "leiq", "iaca", "niqe")
-WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)
+WEIGHTS = (0.03, 0.1, 0.3)
 SEEDS = (0, 1, 2)
-BEGIN, END = "<!-- restoration: begin -->", "<!-- restoration: end -->"
+RESULTS = ROOT / "benchmarks" / "restoration.jsonl"
 
 Pair = tuple[Tensor, Tensor, Tensor]  # enhanced, normal-light, dark: (3, H, W) each
 
@@ -77,7 +78,7 @@ class Run:
     weight: float = 0.0
     choosing: bool = False  # trained without the held-out pairs and measured on them
     seed: int = 0
-    steps: int = 600
+    steps: int = 300
     batch: int = 8
     size: int = 128  # side of the crops
     rate: float = 1e-3
@@ -134,11 +135,19 @@ class Study:
     """The runs, each made once, and what they reached."""
 
     def __init__(self, lol: Path, store: Path, steps: int, device: torch.device, metrics: Mapping[str, Metric]) -> None:
-        self.store, self.steps, self.device, self.metrics = store, steps, device, metrics
-        self.training = read_pictures(files(lol / "train" / "low"), lol / "train" / "high")  # (6, H, W) each
-        self.test = read_pictures(files(lol / "eval15" / "low"), lol / "eval15" / "high")
+        self.lol, self.store, self.steps, self.device, self.metrics = lol, store, steps, device, metrics
         lines = store.read_text(encoding="utf-8").splitlines() if store.is_file() else []
         self.known = {json.loads(line)["key"]: json.loads(line)["figures"] for line in lines}
+
+    @cached_property
+    def training(self) -> list[Tensor]:
+        """The training pairs, (6, H, W) each: dark, normal-light."""
+        return read_pictures(files(self.lol / "train" / "low"), self.lol / "train" / "high")
+
+    @cached_property
+    def test(self) -> list[Tensor]:
+        """The pairs of eval15."""
+        return read_pictures(files(self.lol / "eval15" / "low"), self.lol / "eval15" / "high")
 
     def run(self, metric: str = "", weight: float = 0.0, *, choosing: bool = False, seed: int = 0) -> Run:
         """Describe a run with this study's settings."""
@@ -177,48 +186,77 @@ class Study:
 
 
 def report(study: Study) -> str:
-    """Make every run and write the tables."""
-    runs = [study.run()]
-    for name in TRAINED:
-        if name in study.metrics:
-            runs.append(study.run(name, study.chosen(name)))
-    reached = {run.label: study.over_seeds(run) for run in runs}
-
-    heads = ["loss", *(title for title, _ in FIGURES.values())]
-    figures = [
-        [label, *(cell(r[name], digits) for name, (_, digits) in FIGURES.items())] for label, r in reached.items()
+    """Make every run that is missing and write the tables."""
+    heads = [title for title, _ in FIGURES.values()]
+    choosing = [study.run(choosing=True)]
+    choosing += [study.run(name, weight, choosing=True) for name in TRAINED for weight in WEIGHTS]
+    offered = [
+        [run.label, *(f"{study.make(run)[name]:.{digits}f}" for name, (_, digits) in FIGURES.items())]
+        for run in choosing
     ]
-    names = list(study.metrics)
-    signs = [f"{name} {'↓' if study.metrics[name].card.lower_better else '↑'}" for name in names]
+
+    runs = [study.run(), *(study.run(name, study.chosen(name)) for name in TRAINED)]
+    reached = {run: study.over_seeds(run) for run in runs}
+    figures = [
+        [run.label, *(cell(found[name], digits) for name, (_, digits) in FIGURES.items())]
+        for run, found in reached.items()
+    ]
     scores = []
-    for run in runs:
-        cells = {name: f"{reached[run.label][name].mean():.3g}" for name in names}
+    for run, found in reached.items():
+        cells = {name: f"{found[name].mean():.3g} ± {found[name].std(ddof=1):.2g}" for name in study.metrics}
         cells.update({name: f"*{cells[name]}*" for name in [run.metric] if name in cells})
         scores.append([run.label, *cells.values()])
-    offered = ", ".join(f"{weight:g}" for weight in WEIGHTS)
+    signs = [f"{name} {'↓' if metric.card.lower_better else '↑'}" for name, metric in study.metrics.items()]
     return (
-        f"{study.steps} steps, three seeds; weights offered: {offered}.\n\n{table(heads, figures)}\n"
-        f"Mean scores on eval15; in italics: trained on.\n\n{table(['loss', *signs], scores)}"
+        f"{table(['loss, six held-out training pairs, one seed', *heads], offered)}\n"
+        f"{table(['loss, eval15, three seeds', *heads], figures)}\n"
+        f"{table(['mean scores on eval15; in italics: trained on', *signs], scores)}"
     )
 
 
+def draw(study: Study, runs: Sequence[Run], path: Path, index: int = 2) -> None:
+    """Draw a picture of eval15 as the networks of these runs restore it, between the dark and the normal-light one."""
+    import matplotlib.pyplot as plt
+
+    pair = study.test[index]
+    shown = {"dark": pair[:3]}
+    for run in runs:
+        network = train(study.training, run, study.metrics.get(run.metric), study.device)
+        shown[run.label] = restore(network, pair[:3])
+    shown["normal-light"] = pair[3:]
+    fig, axes = plt.subplots(2, len(shown), figsize=(14, 5.6), height_ratios=(1, 0.62), layout="constrained")
+    for (title, picture), (whole, crop) in zip(shown.items(), axes.T, strict=True):
+        whole.imshow(picture.permute(1, 2, 0))
+        whole.set_title(title)
+        crop.imshow(picture[:, 100:230, 200:410].permute(1, 2, 0))
+        whole.set_axis_off()
+        crop.set_axis_off()
+    fig.savefig(path, dpi=90)
+
+
+def kept() -> str:
+    """Return the tables of the runs in benchmarks/restoration.jsonl, all of which must be there."""
+    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    names = [name for name in list_metrics() if any(name in row["figures"] for row in rows)]
+    device = torch.device("cpu")
+    return report(Study(Path(), RESULTS, Run().steps, device, available(device, names))).rstrip("\n")
+
+
 def main() -> None:
-    """Make what is missing, then write the tables into docs/enhancement.md."""
+    """Make what is missing and print the tables; tools/pages.py writes them into docs/enhancement.md."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--lol", type=Path, required=True, help="folder with train and eval15, each with low and high")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "restoration.jsonl")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--steps", type=int, default=Run().steps)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--picture", type=Path, help="draw what L1 alone and with niqe makes of a picture, and no more")
     args = parser.parse_args()
     device = torch.device(args.device)
     study = Study(args.lol, args.results, args.steps, device, available(device, list_metrics()))
-    tables = report(study)
-    page = ROOT / "docs" / "enhancement.md"
-    text = page.read_text(encoding="utf-8")
-    if BEGIN in text:
-        before, rest = text.split(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n{tables}{END}{rest.split(END)[1]}", encoding="utf-8")
-    print(tables)
+    if args.picture:
+        draw(study, [study.run(), study.run("niqe", study.chosen("niqe"))], args.picture)
+        return
+    print(report(study))
 
 
 if __name__ == "__main__":

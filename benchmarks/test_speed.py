@@ -260,13 +260,13 @@ def page(where: str, rows: list[dict[str, Any]], ways: list[dict[str, Any]]) -> 
     )
     return f"""# Speed and memory
 
-Made by `python benchmarks/test_speed.py` on: {where}.
+Measured by `python benchmarks/test_speed.py` on: {where}.
 
-Every row is a process of its own; time is the median pass, memory what the process's peak grows by over the loaded
-metric. The last column says how many times faster lowlight_iqa is than that library on the same pictures in the same
-run. piq and pyiqa are handed the parameters that they would download. The learned metrics have no twin in those
-libraries; what stands beside them are other learned no-reference metrics (weights drawn at random: they do not change
-the time), so their rows compare what a user would otherwise take, not the same computation.
+Every row is measured in its own process; time is the median pass, memory the increase of the process's peak over the
+loaded metric. The last column is how many times faster lowlight_iqa is than that library on the same pictures in the same
+run. piq and pyiqa are given the parameters that they would download. The learned metrics do not exist in those libraries;
+they are compared with other learned no-reference metrics (with random weights, which do not change the time), which a user
+would otherwise use, so these rows do not compare the same computation.
 
 <!-- speed: begin -->
 

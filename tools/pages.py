@@ -142,6 +142,13 @@ def enhancement_tables() -> str:
     return so_far(json_lines("enhancement.jsonl"))
 
 
+def restoration_tables() -> str:
+    """Runs of benchmarks/restoration.jsonl, as benchmarks/restoration.py adds them."""
+    from restoration import kept
+
+    return kept()
+
+
 def leaderboard_page() -> str:
     """docs/leaderboard.md, from the figures that benchmarks/leaderboard.py has kept."""
     from leaderboard import KEPT, page
@@ -170,6 +177,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peak": peak_table,
     "robustness": robustness_tables,
     "enhancement": enhancement_tables,
+    "restoration": restoration_tables,
 }
 WHOLE: dict[str, Callable[[], str]] = {
     "docs/leaderboard.md": leaderboard_page

@@ -262,11 +262,11 @@ def page(where: str, rows: list[dict[str, Any]], ways: list[dict[str, Any]]) -> 
 
 Measured by `python benchmarks/test_speed.py` on: {where}.
 
-Every row is measured in its own process; time is the median pass, memory the increase of the process's peak over the
-loaded metric. The last column is how many times faster lowlight_iqa is than that library on the same pictures in the same
-run. piq and pyiqa are given the parameters that they would download. The learned metrics do not exist in those libraries;
-they are compared with other learned no-reference metrics (with random weights, which do not change the time), which a user
-would otherwise use, so these rows do not compare the same computation.
+Every row is measured in its own process; time is the median pass, memory the increase of the process's peak over
+the loaded metric. The last column is how many times faster lowlight_iqa is than that library on the same pictures in
+the same run. piq and pyiqa are given the parameters that they would download. The learned metrics do not exist in
+those libraries; they are compared with other learned no-reference metrics (with random weights, which do not change
+the time), which a user would otherwise use, so these rows do not compare the same computation.
 
 <!-- speed: begin -->
 

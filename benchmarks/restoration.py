@@ -214,26 +214,6 @@ def report(study: Study) -> str:
     )
 
 
-def draw(study: Study, runs: Sequence[Run], path: Path, index: int = 2) -> None:
-    """Draw a picture of eval15 as the networks of these runs restore it, between the dark and the normal-light one."""
-    import matplotlib.pyplot as plt
-
-    pair = study.test[index]
-    shown = {"dark": pair[:3]}
-    for run in runs:
-        network = train(study.training, run, study.metrics.get(run.metric), study.device)
-        shown[run.label] = restore(network, pair[:3])
-    shown["normal-light"] = pair[3:]
-    fig, axes = plt.subplots(2, len(shown), figsize=(14, 5.6), height_ratios=(1, 0.62), layout="constrained")
-    for (title, picture), (whole, crop) in zip(shown.items(), axes.T, strict=True):
-        whole.imshow(picture.permute(1, 2, 0))
-        whole.set_title(title)
-        crop.imshow(picture[:, 100:230, 200:410].permute(1, 2, 0))
-        whole.set_axis_off()
-        crop.set_axis_off()
-    fig.savefig(path, dpi=90)
-
-
 def kept() -> str:
     """Return the tables of the runs in benchmarks/restoration.jsonl, all of which must be there."""
     rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
@@ -249,13 +229,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--steps", type=int, default=Run().steps)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--picture", type=Path, help="draw what L1 alone and with niqe makes of a picture, and no more")
     args = parser.parse_args()
     device = torch.device(args.device)
     study = Study(args.lol, args.results, args.steps, device, available(device, list_metrics()))
-    if args.picture:
-        draw(study, [study.run(), study.run("niqe", study.chosen("niqe"))], args.picture)
-        return
     print(report(study))
 
 

@@ -264,11 +264,11 @@ def _in_processes(sources: Iterator[Source], work: Work, workers: int) -> Iterat
         multiprocessing_context="fork",
         worker_init_fn=partial(_end_with, os.getpid()),
     )
-    try:
-        results = iter(loader)
-    except RuntimeError as error:
-        raise _ended(error) from None
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else torch raises wherever this process is, not where it waits
+    # Torch's handler would raise wherever this process is when a worker ends; next() notices within 5 s without it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    results = iter(loader)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     return _received(results, work)
 
 
@@ -284,15 +284,10 @@ def _received(results: Iterator[tuple[Job, Record | None]], work: Work) -> Itera
         for job, record in results:
             yield record or cast(Record, score_one(work, *job, None))
     except RuntimeError as error:
-        raise _ended(error) from None
-
-
-def _ended(error: RuntimeError) -> OSError:
-    why = str(error).splitlines()[0]
-    return OSError(
-        f"a process that scores was ended ({why}), often for want of memory; "
-        "use fewer workers, and resume what was written"
-    )
+        raise OSError(
+            f"a process that scores was ended ({str(error).splitlines()[0]}), often for want of memory; "
+            "use fewer workers, and resume what was written"
+        ) from None
 
 
 def score_one(work: Work, place: int, source: Source, large: int | None) -> Record | None:

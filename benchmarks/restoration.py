@@ -1,9 +1,10 @@
 """Does a metric beside L1 help a network that can denoise: ``python benchmarks/restoration.py --lol DATA/lol``.
 
-A small U-Net with residual output learns LOL's training pairs by L1, with and without a metric. It is judged on
+A small U-Net with residual output learns LOL's training pairs by L1, with and without metrics. It is judged on
 eval15 by PSNR, SSIM, PSNR with the brightness matched, and by the metrics that took no part. Each run's figures are
 appended to benchmarks/restoration.jsonl as soon as they are there, and runs found in it are not made again. The
-metric's weight is chosen on held-out training pairs; eval15 takes no part in it. Needs scikit-image (the bench extra).
+metric's weight is chosen on held-out training pairs, and so is the learned metric that is put beside the chosen `niqe`;
+eval15 takes no part in it. Needs scikit-image (the bench extra).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from lowlight_iqa import Metric, list_metrics
 from lowlight_iqa.registry import get_card
 
 TRAINED = ("leiq-robust", "leiq", "iaca", "niqe")
+LEADER = "niqe"  # every other one is also tried beside it
 WEIGHTS = (0.03, 0.1, 0.3)
 SEEDS = (0, 1, 2)
 RESULTS = ROOT / "benchmarks" / "restoration.jsonl"
@@ -75,20 +78,19 @@ def enlarged(x: Tensor) -> Tensor:
 class Run:
     """One training; all that its figures depend on."""
 
-    metric: str = ""  # none: L1 alone
-    weight: float = 0.0
+    terms: tuple[tuple[str, float], ...] = ()  # metrics and their weights; none: L1 alone
     choosing: bool = False  # trained without the held-out pairs and measured on them
     seed: int = 0
     steps: int = 300
     batch: int = 8
     size: int = 128  # side of the crops
     rate: float = 1e-3
-    weights: str = ""  # the first eight letters of the metric's SHA-256: other weights are another run
+    weights: str = ""  # the first eight letters of each metric's SHA-256: other weights are another run
 
     @property
     def label(self) -> str:
         """Say what the loss is."""
-        return f"L1 + {self.weight:g} {self.metric}" if self.metric else "L1"
+        return " + ".join(["L1", *(f"{weight:g} {name}" for name, weight in self.terms)])
 
 
 def crops(pictures: Sequence[Tensor], run: Run, draw: torch.Generator) -> Tensor:
@@ -102,8 +104,8 @@ def crops(pictures: Sequence[Tensor], run: Run, draw: torch.Generator) -> Tensor
     return torch.stack(views)
 
 
-def train(pictures: Sequence[Tensor], run: Run, metric: Metric | None, device: torch.device) -> UNet:
-    """Train a network by L1 and, with its weight, by a metric."""
+def train(pictures: Sequence[Tensor], run: Run, metrics: Mapping[str, Metric], device: torch.device) -> UNet:
+    """Train a network by L1 and, with their weights, by the metrics of the run."""
     torch.manual_seed(run.seed)
     draw = torch.Generator().manual_seed(run.seed)
     network = UNet().to(device)
@@ -113,8 +115,8 @@ def train(pictures: Sequence[Tensor], run: Run, metric: Metric | None, device: t
         dark, normal = crops(pictures, run, draw).to(device).split(3, 1)
         restored = network(dark)
         loss = (restored - normal).abs().mean()
-        if metric is not None:
-            loss = loss + run.weight * metric.loss(restored.clamp(0, 1))
+        for name, weight in run.terms:
+            loss = loss + weight * metrics[name].loss(restored.clamp(0, 1))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -150,10 +152,10 @@ class Study:
         """The pairs of eval15."""
         return read_pictures(files(self.lol / "eval15" / "low"), self.lol / "eval15" / "high")
 
-    def run(self, metric: str = "", weight: float = 0.0, *, choosing: bool = False, seed: int = 0) -> Run:
+    def run(self, *terms: tuple[str, float], choosing: bool = False, seed: int = 0) -> Run:
         """Describe a run with this study's settings."""
-        weights = get_card(metric).sha256[:8] if metric else ""
-        return Run(metric, weight, choosing, seed, self.steps, weights=weights)
+        weights = "+".join(get_card(name).sha256[:8] for name, _ in terms)
+        return Run(terms, choosing, seed, self.steps, weights=weights)
 
     def make(self, run: Run) -> Mapping[str, float]:
         """Train and measure, unless the figures are known."""
@@ -162,7 +164,7 @@ class Study:
             print(f"{run.label}, seed {run.seed}{', choosing' * run.choosing}", flush=True)
             held, rest = self.training[::HELD_OUT], [p for i, p in enumerate(self.training) if i % HELD_OUT]
             start = time.perf_counter()
-            network = train(rest if run.choosing else self.training, run, self.metrics.get(run.metric), self.device)
+            network = train(rest if run.choosing else self.training, run, self.metrics, self.device)
             seconds = time.perf_counter() - start
 
             pictures = held if run.choosing else self.test
@@ -175,10 +177,10 @@ class Study:
                 file.write(json.dumps({"label": run.label, "figures": found, "key": key}) + "\n")
         return dict(self.known[key])
 
-    def chosen(self, metric: str) -> float:
-        """Choose the weight of the highest PSNR on the held-out pairs."""
-        reached = {w: self.make(self.run(metric, w, choosing=True))["psnr"] for w in WEIGHTS}
-        return max(reached, key=lambda weight: reached[weight])
+    def best(self, runs: Sequence[Run]) -> Run:
+        """Choose the run of the highest PSNR on the held-out pairs; return the one on all pairs with its terms."""
+        found = max(runs, key=lambda run: self.make(run)["psnr"])
+        return replace(found, choosing=False)
 
     def over_seeds(self, run: Run) -> dict[str, np.ndarray]:
         """Figures of a run, an array over the seeds."""
@@ -189,14 +191,16 @@ class Study:
 def report(study: Study) -> str:
     """Make every run that is missing and write the tables."""
     heads = [title for title, _ in FIGURES.values()]
-    choosing = [study.run(choosing=True)]
-    choosing += [study.run(name, weight, choosing=True) for name in TRAINED for weight in WEIGHTS]
+    single = [[study.run((name, weight), choosing=True) for weight in WEIGHTS] for name in TRAINED]
+    chosen = [study.best(runs) for runs in single]
+    leader, *others = sorted(chosen, key=lambda run: run.terms[0][0] != LEADER)
+    pairs = [study.run(*leader.terms, *other.terms, choosing=True) for other in others]
     offered = [
         [run.label, *(f"{study.make(run)[name]:.{digits}f}" for name, (_, digits) in FIGURES.items())]
-        for run in choosing
+        for run in (study.run(choosing=True), *chain(*single), *pairs)
     ]
 
-    runs = [study.run(), *(study.run(name, study.chosen(name)) for name in TRAINED)]
+    runs = [study.run(), *chosen, study.best(pairs)]
     reached = {run: study.over_seeds(run) for run in runs}
     figures = [
         [run.label, *(cell(found[name], digits) for name, (_, digits) in FIGURES.items())]
@@ -206,7 +210,7 @@ def report(study: Study) -> str:
     scores = []
     for run, found in reached.items():
         cells = {name: f"{found[name].mean():.3g} ± {found[name].std(ddof=1):.2g}" for name in names}
-        cells.update({name: f"*{cells[name]}*" for name in [run.metric] if name in cells})
+        cells.update({name: f"*{cells[name]}*" for name, _ in run.terms})
         scores.append([run.label, *cells.values()])
     signs = [f"{name} {'↓' if get_card(name).lower_better else '↑'}" for name in names]
     return (

@@ -2,12 +2,13 @@
 
     pip install -e ".[peers]" && python benchmarks/test_speed.py [--device cpu] [--threads 2] [--metric niqe ...]
 
-Writes docs/benchmarks.md and benchmarks/speed.json. Times are medians; memory is what the peak of the process grows by
-over the loaded metric. Peers that are not installed are named and left out. piq and pyiqa download the parameters of
-their metrics; here they are handed ours, which are the same numbers. The learned metrics have no twin elsewhere: beside
-them stand other learned ones, ARNIQA of torchmetrics and MUSIQ of pyiqa, with weights drawn at random, which take the
-same time as trained ones; their scores are not looked at. Under pytest nothing is asserted of the machine, only that
-every measurement runs and that both libraries judge alike where they compute the same metric.
+Writes benchmarks/speed.json, from which tools/pages.py makes the tables of docs/benchmarks.md. Times are medians;
+memory is what the peak of the process grows by over the loaded metric. Peers that are not installed are named and
+left out. piq and pyiqa download the parameters of their metrics; here they are handed ours, which are the same
+numbers. The learned metrics have no twin elsewhere: beside them stand other learned ones, ARNIQA of torchmetrics and
+MUSIQ of pyiqa, with weights drawn at random, which take the same time as trained ones; their scores are not looked
+at. Under pytest nothing is asserted of the machine, only that every measurement runs and that both libraries judge
+alike where they compute the same metric.
 
 With ``--device cuda`` the authors' LEIQ is compared too: their way of running it and ours, on one tower.
 """
@@ -182,7 +183,6 @@ def main() -> None:
     facts: dict[str, Any] = {"machine": machine(args.device, args.threads), "leiq": ways}
     facts["rows"] = [{**row, "scores": None} for row in rows]
     SPEEDS.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (ROOT / "docs" / "benchmarks.md").write_text(page(facts["machine"], rows, ways), encoding="utf-8")
 
 
 def peers_of(name: str, size: tuple[int, int, int]) -> list[str]:
@@ -241,48 +241,25 @@ def line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     )
 
 
-def page(where: str, rows: list[dict[str, Any]], ways: list[dict[str, Any]]) -> str:
-    table = "\n".join(line(row, rows) for row in rows)
-    leiq = "\n".join(
+def speed_table(facts: dict[str, Any]) -> str:
+    """Every row of speed.json, and where it was measured."""
+    rows = facts["rows"]
+    heads = "| metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |"
+    return "\n".join([f"Measured on: {facts['machine']}.", "", heads, "|---" * 8 + "|", *(line(r, rows) for r in rows)])
+
+
+def leiq_table(facts: dict[str, Any]) -> str:
+    """The authors' LEIQ in two ways, where there was a GPU."""
+    ways = facts["leiq"]
+    if not ways:
+        return "**It has not run on a GPU yet**, so there are no figures."
+    heads = "| compiled | their way, pictures/s | ours | ratio | largest difference, MOS | ceiling, TFLOP/s | share |"
+    rows = [
         f"| {way['compiled']} | {way['theirs']:.1f} | {way['ours']:.1f} | {way['ratio']:.1f} | {way['difference']:.1e} "
         f"| {way['ceiling'] / 1e12:.0f} | {way['share']:.0%} |"
         for way in ways
-    )
-    measured = (
-        f"""{ways[0]["weights"]}.
-
-| compiled | their way, pictures/s | ours | ratio | largest difference, MOS | ceiling, TFLOP/s | share |
-|---|---|---|---|---|---|---|
-{leiq}
-"""
-        if ways
-        else "**It has not run on a GPU yet**, so there are no figures.\n"
-    )
-    return f"""# Speed and memory
-
-Measured by `python benchmarks/test_speed.py` on: {where}.
-
-Every row is measured in its own process; time is the median pass, memory the increase of the process's peak over
-the loaded metric. The last column is how many times faster lowlight_iqa is than that library on the same pictures in
-the same run. piq and pyiqa are given the parameters that they would download. The learned metrics do not exist in
-those libraries; they are compared with other learned no-reference metrics (with random weights, which do not change
-the time), which a user would otherwise use, so these rows do not compare the same computation.
-
-<!-- speed: begin -->
-
-| metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |
-|---|---|---|---|---|---|---|---|
-{table}
-
-<!-- speed: end -->
-
-## The authors' LEIQ
-
-`python benchmarks/test_speed.py --device cuda` runs `{LEIQ}` in two ways on 64 pictures of 400 x 600 in batches of 16:
-their way (PIL, one picture at a time, float32) and ours (resized on the device, float16 in the blocks), the blocks
-compiled or not. The ceiling is a matrix product in bfloat16 on the same device; the share of it is the tower's
-operations over the whole time, preprocessing included. Under pytest, a GPU must reach 4 times their speed, half of the
-ceiling and a difference of at most 0.01. {measured}"""
+    ]
+    return "\n".join([f"{ways[0]['weights']}, on: {facts['machine']}.", "", heads, "|---" * 7 + "|", *rows])
 
 
 # The authors' LEIQ: their way of running it and ours

@@ -64,12 +64,23 @@ def looks_table() -> str:
 
 
 def speed_table() -> str:
-    """Rows of benchmarks/speed.json, as benchmarks/test_speed.py writes them."""
-    from test_speed import line
+    """Rows of benchmarks/speed.json, as benchmarks/test_speed.py keeps them."""
+    from test_speed import speed_table
 
-    rows = json.loads((BENCHMARKS / "speed.json").read_text(encoding="utf-8"))["rows"]
-    heads = "| metric | pictures | pass | library | pictures/s | ms per megapixel | peak MB | we are faster by |"
-    return "\n".join([heads, "|---" * 8 + "|", *(line(row, rows) for row in rows)])
+    return speed_table(speeds())
+
+
+def speed_leiq_table() -> str:
+    """The authors' LEIQ on a GPU, from the same file."""
+    from test_speed import leiq_table
+
+    return leiq_table(speeds())
+
+
+def speeds() -> dict[str, Any]:
+    """What benchmarks/test_speed.py has kept."""
+    kept: dict[str, Any] = json.loads((BENCHMARKS / "speed.json").read_text(encoding="utf-8"))
+    return kept
 
 
 def response_table() -> str:
@@ -137,9 +148,9 @@ def robustness_tables() -> str:
 
 def enhancement_tables() -> str:
     """Runs of benchmarks/enhancement.jsonl, as benchmarks/enhancement.py adds them."""
-    from enhancement import so_far
+    from enhancement import kept
 
-    return so_far(json_lines("enhancement.jsonl"))
+    return kept()
 
 
 def restoration_tables() -> str:
@@ -171,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "reached": reached_table,
     "looks": looks_table,
     "speed": speed_table,
+    "speed-leiq": speed_leiq_table,
     "response": response_table,
     "official": official_table,
     "reliability": reliability_table,

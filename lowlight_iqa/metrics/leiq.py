@@ -127,7 +127,8 @@ class LeiqNetwork(nn.Module):
     ),
     Card(
         name="leiq-robust",
-        summary="leiq trained against change nobody sees, for use as a loss; agrees less with people than it.",
+        summary="leiq trained against change nobody sees, which raises its score a quarter as far: for use as a loss; "
+        "agrees less with people.",
         source="LEIQ-Assessor, QoMEX 2026, arXiv 2606.29752; adversarial training as Wong et al., ICLR 2020, "
         "arXiv 2001.03994",
         lower_better=False,

@@ -77,7 +77,8 @@ class Proof:
     def __init__(self, store: Path, settings: Settings) -> None:
         self.store, self.settings = store, settings
         lines = store.read_text(encoding="utf-8").splitlines() if store.is_file() else []
-        rows = [row for line in lines if (row := json.loads(line)).get("weights", weights()) == weights()]
+        self.weights = hashes()
+        rows = [row for line in lines if (row := json.loads(line)).get("weights", self.weights) == self.weights]
         self.known: dict[str, Figures] = {row["key"]: row["figures"] for row in rows}
 
     def key(self, run: Run) -> str:
@@ -91,8 +92,8 @@ class Proof:
         """Keep what was measured; scores hold for today's weights of the metrics alone."""
         self.known[key] = figures
         row = {"label": label, "figures": figures, "key": key}
-        if not figures.keys().isdisjoint(weights()):
-            row["weights"] = weights()
+        if not figures.keys().isdisjoint(self.weights):
+            row["weights"] = self.weights
         with self.store.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -145,7 +146,7 @@ class Proof:
         return list(dict.fromkeys(runs))
 
 
-def weights() -> dict[str, str]:
+def hashes() -> dict[str, str]:
     """The first eight letters of the SHA-256 of every bundled weights file."""
     return {card.name: card.sha256[:8] for card in map(get_card, list_metrics()) if card.weights}
 

@@ -67,20 +67,14 @@ def speed_table() -> str:
     """Rows of benchmarks/speed.json, as benchmarks/test_speed.py keeps them."""
     from test_speed import speed_table
 
-    return speed_table(speeds())
+    return speed_table(json_file("speed.json"))
 
 
 def speed_leiq_table() -> str:
     """The authors' LEIQ on a GPU, from the same file."""
     from test_speed import leiq_table
 
-    return leiq_table(speeds())
-
-
-def speeds() -> dict[str, Any]:
-    """What benchmarks/test_speed.py has kept."""
-    kept: dict[str, Any] = json.loads((BENCHMARKS / "speed.json").read_text(encoding="utf-8"))
-    return kept
+    return leiq_table(json_file("speed.json"))
 
 
 def response_table() -> str:
@@ -122,21 +116,15 @@ def official_table() -> str:
 def reliability_table() -> str:
     """Rows of benchmarks/withstands.json, as benchmarks/withstands.py keeps them."""
     rows = ["| what | reached | check | commit |", "|---|---|---|---|"]
-    for check, found in reliability().items():
+    for check, found in json_file("withstands.json").items():
         rows += [f"| {what} | {reached} | `{check}` | {found['commit']} |" for what, reached in found["rows"]]
     return "\n".join(rows)
 
 
 def peak_table() -> str:
     """The peak of memory of each metric, from the same file."""
-    peaks = reliability()["memory"]["peaks"]
+    peaks = json_file("withstands.json")["memory"]["peaks"]
     return "\n".join(["| metric | peak, MiB |", "|---|---|", *(f"| `{name}` | {peaks[name]:,} |" for name in peaks)])
-
-
-def reliability() -> dict[str, Any]:
-    """What benchmarks/withstands.py has kept, by check."""
-    kept: dict[str, Any] = json.loads((BENCHMARKS / "withstands.json").read_text(encoding="utf-8"))
-    return kept
 
 
 def robustness_tables() -> str:
@@ -165,6 +153,12 @@ def leaderboard_page() -> str:
     from leaderboard import KEPT, page
 
     return page(json.loads(KEPT.read_text(encoding="utf-8")))
+
+
+def json_file(name: str) -> dict[str, Any]:
+    """What a benchmark has kept in a file of benchmarks/."""
+    kept: dict[str, Any] = json.loads((BENCHMARKS / name).read_text(encoding="utf-8"))
+    return kept
 
 
 def json_lines(name: str) -> list[dict[str, Any]]:

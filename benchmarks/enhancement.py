@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from runs import Runs, over_seeds, scored_by
 from torch import Tensor
 
 from lowlight_iqa import Metric, WeightsNotFound, create_metric, list_metrics
@@ -51,7 +52,6 @@ RESULTS = ROOT / "benchmarks" / "enhancement.jsonl"
 LIT = ("dark pictures", "normal-light pictures")  # labels of what is scored without training
 SHOWN = ("niqe", 10.0)  # what the picture in README.md was trained with
 
-Figures = Mapping[str, float]
 Pair = tuple[Tensor, Tensor, Tensor]  # a picture to measure, its normal-light picture, its dark picture: (3, H, W)
 
 
@@ -74,12 +74,8 @@ class Run:
 class Proof:
     """The runs, each made once, and what they reached."""
 
-    def __init__(self, store: Path, settings: Settings) -> None:
-        self.store, self.settings = store, settings
-        lines = store.read_text(encoding="utf-8").splitlines() if store.is_file() else []
-        self.weights = hashes()
-        rows = [row for line in lines if (row := json.loads(line)).get("weights", self.weights) == self.weights]
-        self.known: dict[str, Figures] = {row["key"]: row["figures"] for row in rows}
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.runs, self.settings = Runs(path), settings
 
     def key(self, run: Run) -> str:
         """What the figures of a run depend on."""
@@ -88,19 +84,11 @@ class Proof:
         facts["metrics"] = {name: get_card(name).sha256[:8] for name, _ in run.terms if name != "fidelity"}
         return json.dumps(facts, sort_keys=True)
 
-    def note(self, label: str, key: str, figures: Figures) -> None:
-        """Keep what was measured; scores hold for today's weights of the metrics alone."""
-        self.known[key] = figures
-        row = {"label": label, "figures": figures, "key": key}
-        if not figures.keys().isdisjoint(self.weights):
-            row["weights"] = self.weights
-        with self.store.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
     def reached(self, run: Run) -> dict[str, np.ndarray]:
         """Figures of a run, an array over the seeds that are there; empty without any."""
-        found = [self.known[key] for seed in SEEDS if (key := self.key(replace(run, seed=seed))) in self.known]
-        return {name: np.array([figures[name] for figures in found]) for name in found[0]} if found else {}
+        known = self.runs.known
+        found = [known[key] for seed in SEEDS if (key := self.key(replace(run, seed=seed))) in known]
+        return over_seeds(found)
 
     def to_choose(self) -> Iterator[Run]:
         """The runs that the choice is made from."""
@@ -146,11 +134,6 @@ class Proof:
         return list(dict.fromkeys(runs))
 
 
-def hashes() -> dict[str, str]:
-    """The first eight letters of the SHA-256 of every bundled weights file."""
-    return {card.name: card.sha256[:8] for card in map(get_card, list_metrics()) if card.weights}
-
-
 class Bench:
     """Makes the runs that a proof does not know yet."""
 
@@ -169,14 +152,14 @@ class Bench:
     def score_pairs(self) -> None:
         """Score the dark and the normal-light pictures themselves."""
         for label, side in zip(LIT, (slice(0, 3), slice(3, 6)), strict=True):
-            if label not in self.proof.known:
+            if label not in self.proof.runs.known:
                 pairs = [(pair[side], pair[3:], pair[:3]) for pair in self.test]
-                self.proof.note(label, label, mean_scores(pairs, self.metrics, self.device))
+                self.proof.runs.note(label, label, mean_scores(pairs, self.metrics, self.device))
 
     def make(self, run: Run) -> None:
         """Train, measure and note the figures, unless they are known."""
         key = self.proof.key(run)
-        if key in self.proof.known:
+        if key in self.proof.runs.known:
             return
         print(f"{run.label}, seed {run.seed}{', choosing' * run.choosing}", flush=True)
         held, rest = self.training[::HELD_OUT], [p for i, p in enumerate(self.training) if i % HELD_OUT]
@@ -192,7 +175,7 @@ class Bench:
         found = {"seconds": seconds, **closeness(pairs)}
         if not run.choosing:
             found |= mean_scores(pairs, self.metrics, self.device)
-        self.proof.note(run.label, key, found)
+        self.proof.runs.note(run.label, key, found)
 
 
 def closeness(pairs: Sequence[Pair]) -> dict[str, float]:
@@ -267,11 +250,11 @@ def figure_table(proof: Proof, runs: Sequence[Run]) -> str:
 
 def score_table(proof: Proof, runs: Sequence[Run]) -> str:
     """Each run's mean scores; in italics those that it was trained on."""
-    lit = [proof.known[label] for label in LIT]
-    names = [name for name in list_metrics() if name in lit[0]]
+    lit = [proof.runs.known[label] for label in LIT]
+    reached = {run: proof.reached(run) for run in runs}
+    names = scored_by([*lit, *reached.values()])
     rows = [[label, *(f"{scores[name]:.3g}" for name in names)] for label, scores in zip(LIT, lit, strict=True)]
-    for run in runs:
-        figures = proof.reached(run)
+    for run, figures in reached.items():
         cells = {name: f"{figures[name].mean():.3g} ± {figures[name].std(ddof=1):.2g}" for name in names}
         cells.update({name: f"*{cells[name]}*" for name, _ in run.terms if name in cells})
         rows.append([run.label, *cells.values()])

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from enhancement import FIGURES, HELD_OUT, ROOT, available, cell, closeness, mean_scores, table
+from runs import Runs, over_seeds, scored_by
 from torch import Tensor, nn
 from train_enhancer import files, read_pictures
 
@@ -137,10 +138,8 @@ def restore(network: UNet, dark: Tensor) -> Tensor:
 class Study:
     """The runs, each made once, and what they reached."""
 
-    def __init__(self, lol: Path, store: Path, steps: int, device: torch.device, metrics: Mapping[str, Metric]) -> None:
-        self.lol, self.store, self.steps, self.device, self.metrics = lol, store, steps, device, metrics
-        lines = store.read_text(encoding="utf-8").splitlines() if store.is_file() else []
-        self.known = {json.loads(line)["key"]: json.loads(line)["figures"] for line in lines}
+    def __init__(self, lol: Path, path: Path, steps: int, device: torch.device, metrics: Mapping[str, Metric]) -> None:
+        self.lol, self.runs, self.steps, self.device, self.metrics = lol, Runs(path), steps, device, metrics
 
     @cached_property
     def training(self) -> list[Tensor]:
@@ -160,7 +159,7 @@ class Study:
     def make(self, run: Run) -> Mapping[str, float]:
         """Train and measure, unless the figures are known."""
         key = json.dumps(asdict(run), sort_keys=True)
-        if key not in self.known:
+        if key not in self.runs.known:
             print(f"{run.label}, seed {run.seed}{', choosing' * run.choosing}", flush=True)
             held, rest = self.training[::HELD_OUT], [p for i, p in enumerate(self.training) if i % HELD_OUT]
             start = time.perf_counter()
@@ -172,10 +171,8 @@ class Study:
             found = {"seconds": seconds, **closeness(pairs)}
             if not run.choosing:
                 found |= mean_scores(pairs, self.metrics, self.device)
-            self.known[key] = found
-            with self.store.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"label": run.label, "figures": found, "key": key}) + "\n")
-        return dict(self.known[key])
+            self.runs.note(run.label, key, found)
+        return self.runs.known[key]
 
     def best(self, runs: Sequence[Run]) -> Run:
         """Choose the run of the highest PSNR on the held-out pairs; return the one on all pairs with its terms."""
@@ -184,8 +181,7 @@ class Study:
 
     def over_seeds(self, run: Run) -> dict[str, np.ndarray]:
         """Figures of a run, an array over the seeds."""
-        found = [self.make(replace(run, seed=seed)) for seed in SEEDS]
-        return {name: np.array([figures[name] for figures in found]) for name in found[0]}
+        return over_seeds([self.make(replace(run, seed=seed)) for seed in SEEDS])
 
 
 def report(study: Study) -> str:
@@ -206,11 +202,11 @@ def report(study: Study) -> str:
         [run.label, *(cell(found[name], digits) for name, (_, digits) in FIGURES.items())]
         for run, found in reached.items()
     ]
-    names = [name for name in list_metrics() if name in reached[runs[0]]]
+    names = scored_by(reached.values())
     scores = []
     for run, found in reached.items():
         cells = {name: f"{found[name].mean():.3g} ± {found[name].std(ddof=1):.2g}" for name in names}
-        cells.update({name: f"*{cells[name]}*" for name, _ in run.terms})
+        cells.update({name: f"*{cells[name]}*" for name, _ in run.terms if name in cells})
         scores.append([run.label, *cells.values()])
     signs = [f"{name} {'↓' if get_card(name).lower_better else '↑'}" for name in names]
     return (

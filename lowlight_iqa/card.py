@@ -77,3 +77,11 @@ class Card:
         }
         body = "\n".join(f"  {key}: {value}" for key, value in rows.items() if value)
         return f"{self.name}: {self.summary}\n{body}"
+
+
+def license_of(name: str, data: str = "BIQ2021") -> str:
+    """Return the license of bundled weights that this project trained."""
+    return (
+        f"research use; training data without a stated license ({data}); trunk Apache-2.0; "
+        f"notice in weights/bundled/NOTICE.{name}"
+    )

@@ -12,20 +12,19 @@ F = TypeVar("F", bound="Frozen")
 class Frozen(nn.Module):
     """A module in evaluation mode whose tensors no parent, optimizer or checkpoint changes.
 
-    ============================================== ==================================================================
-    what is done                                   what happens
-    ============================================== ==================================================================
-    a parent's ``.to(device)``                     it moves
-    a parent's ``.half()``, ``.bfloat16()``, ...   nothing; it computes in float32, or float64 after ``.double()``
-    its own ``.double()`` and ``.float()``         it computes in float64 or float32 from then on
-    ``.train()``, ``.apply(init)``                 nothing
-    a parent's ``.parameters()``, ``.modules()``   do not list its contents, so no optimizer reaches them
-    a parent's ``.state_dict()``                   omits it: its weights have a file and a hash of their own
-    a parent's ``.load_state_dict(...)``           does not change it, even with ``strict=True``
-    its own ``.requires_grad_(True)``,             refused, with the remedy
-    ``.load_state_dict(...)``
-    copy, pickle, ``torch.save``, spawn            an equal module, also in a process that has not imported timm
-    ============================================== ==================================================================
+    ======================================== ====================================================================
+    what is done                             what happens
+    ======================================== ====================================================================
+    a parent's ``.to(device)``               it moves
+    a parent's ``.half()``, ``.bfloat16()``  nothing; it computes in float32, or float64 after ``.double()``
+    its own ``.double()`` and ``.float()``   it computes in float64 or float32 from then on
+    ``.train()``, ``.apply(init)``           nothing
+    a parent's ``.parameters()``             does not list its own, so no optimizer reaches them
+    a parent's ``.state_dict()``             omits it: its weights have a file and a hash of their own
+    a parent's ``.load_state_dict(...)``     does not change it, even with ``strict=True``
+    its own, or ``.requires_grad_(True)``    refused, with the remedy
+    copy, pickle, ``torch.save``, spawn      an equal module, also in a process that has not imported timm
+    ======================================== ====================================================================
     """
 
     def train(self: F, mode: bool = True) -> F:

@@ -271,10 +271,9 @@ class Metric(Frozen, ABC):
         It is 0 at the good end of the scores of real pictures, ``card.typical_range``, 1 at the bad end, and
         linear beyond.
 
-        A tensor that requires a gradient is treated as a network's output, which may leave [0, 1] by up to 0.1. It is
-        clamped, and the mean distance of its samples from [0, 1] is added to the picture's loss: outside [0, 1], where
-        the metric's own gradient is zero, that term pulls each sample back with a gradient of 1 over the number of
-        samples. Values farther away are refused.
+        A tensor that requires a gradient is a network's output and may leave [0, 1] by up to 0.1. It is clamped, and
+        the mean distance of its samples from [0, 1] is added, whose gradient pulls them back. Values farther away are
+        refused.
 
         Args:
             img: as for ``metric(img)``.
@@ -294,8 +293,6 @@ class Metric(Frozen, ABC):
             >>> metric.loss(enhanced).backward()
             >>> bool((enhanced.grad < 0).all())  # a brighter picture has a lower loss
             True
-            >>> metric.loss(torch.zeros(2, 3, 64, 64), reduction="none").shape
-            torch.Size([2])
         """
         if reduction not in ("mean", "none", "sum"):
             raise ValueError(f"the reductions are 'mean', 'none' and 'sum', not {reduction!r}")

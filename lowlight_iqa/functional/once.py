@@ -15,16 +15,7 @@ from torch import Tensor
 
 
 def once(x: Tensor, name: str) -> Tensor:
-    """Return x; to differentiate a gradient that has passed through it is refused in the name of ``name``.
-
-    Example:
-        >>> x = torch.ones(2, requires_grad=True)
-        >>> (slope,) = torch.autograd.grad(once(x, "niqe").square().sum(), x, create_graph=True)
-        >>> slope.sum().backward()
-        Traceback (most recent call last):
-        ...
-        TypeError: niqe has no second derivatives; leave create_graph out, or take another metric
-    """
+    """Return x; to differentiate a gradient that has passed through it is refused in the name of ``name``."""
     return x if torch.compiler.is_compiling() else _Once.apply(x, name)  # type: ignore[no-untyped-call]
 
 

@@ -42,9 +42,6 @@ def imresize(x: Tensor, scale: float | None = None, *, size: tuple[int, int] | N
     Example:
         >>> imresize(torch.ones(1, 3, 101, 64), 0.5).shape
         torch.Size([1, 3, 51, 32])
-        >>> imresize(torch.arange(4.0).repeat(2, 1), size=(2, 2))
-        tensor([[0.4609, 2.5391],
-                [0.4609, 2.5391]])
     """
     if not x.is_floating_point():
         raise TypeError(f"imresize takes a floating-point tensor, not {x.dtype}; convert it first")

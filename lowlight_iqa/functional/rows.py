@@ -37,13 +37,6 @@ def in_rows(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, halo: i
 
     Returns:
         (K, N, H, w), differentiable once.
-
-    Example:
-        >>> def down(rows):  # from (N, h + 1, W)
-        ...     return (rows[:, 1:] - rows[:, :-1],)
-        >>> in_rows(down, torch.arange(6.0).view(1, 3, 2), halo=1)
-        tensor([[[[2., 2.],
-                  [2., 2.]]]])
     """
     if torch.compiler.is_compiling():  # the compiler decides what is stored
         return torch.stack(function(x))

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..card import Card
+from ..card import Card, license_of
 from ..functional.exportable import cell_maxima, exporting
 from ..functional.logistic import logistic
 from ..functional.maps import spread
@@ -151,8 +151,7 @@ class IacaNetwork(nn.Module):
         lower_better=False,
         score_range=(0.0, 1.0),
         typical_range=(0.81, 0.206),
-        license="research use; training data without a stated license (BIQ2021); trunk Apache-2.0; notice in "
-        "weights/bundled/NOTICE.iaca",
+        license=license_of("iaca"),
         learned=True,
         commercial=False,
         looks=4,

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..data import Rated, load
 from ..evaluation.correlation import interval, srcc
+from ..evaluation.figures import Figure
 from ..functional.logistic import fit_logistic
 from ..metric import Metric
 from ..metrics.bmqa import Bmqa
@@ -49,26 +50,14 @@ def head_of(metric: Metric) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """SRCC with the ratings, and its 95 % bootstrap interval."""
-
-    srcc: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.srcc:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True)
 class Fit:
     """The result of a fit."""
 
     directory: Path  # for create_metric(name, weights=directory)
     pictures: int
-    before: Agreement  # of the bundled metric
-    after: Agreement  # of the fitted metric, on pictures left out of the fit
-    gain: Agreement  # after minus before, on the same resamples of the pictures
+    before: Figure  # SRCC of the bundled metric
+    after: Figure  # of the fitted metric, on pictures left out of the fit
+    gain: Figure  # after minus before, on the same resamples of the pictures
     strength: float  # the chosen penalty
 
     def __str__(self) -> str:
@@ -168,7 +157,7 @@ def check_ratings(ratings: np.ndarray, scenes: Sequence[str], low: float, high: 
 
 
 def check_agreement(
-    before: Agreement, after: Agreement, predicted: np.ndarray, ratings: np.ndarray, data: str | Path
+    before: Figure, after: Figure, predicted: np.ndarray, ratings: np.ndarray, data: str | Path
 ) -> None:
     """Refuse reversed ratings, and those that the features predict no better than shuffled ones."""
     if before.high < 0:
@@ -195,12 +184,12 @@ def chance_of(predicted: np.ndarray, ratings: np.ndarray) -> float:
     return float(1 + as_good) / (1 + DRAWS)
 
 
-def agreement(scores: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Agreement:
+def agreement(scores: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Figure:
     """Return the SRCC of scores with ratings; its interval is from a bootstrap of whole scenes."""
-    return Agreement(srcc(scores, ratings), *interval(srcc, scores, ratings, groups=scenes))
+    return Figure(srcc(scores, ratings), *interval(srcc, scores, ratings, groups=scenes))
 
 
-def gain(before: np.ndarray, after: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Agreement:
+def gain(before: np.ndarray, after: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Figure:
     """Return the difference in SRCC of ``after`` and ``before``, both on the same resamples."""
 
     def difference(rows: np.ndarray, labels: np.ndarray) -> float:
@@ -208,7 +197,7 @@ def gain(before: np.ndarray, after: np.ndarray, ratings: np.ndarray, scenes: Seq
         return srcc(after[chosen], labels) - srcc(before[chosen], labels)
 
     rows = np.arange(len(ratings))
-    return Agreement(difference(rows, ratings), *interval(difference, rows, ratings, groups=scenes))
+    return Figure(difference(rows, ratings), *interval(difference, rows, ratings, groups=scenes))
 
 
 # The fit

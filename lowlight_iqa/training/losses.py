@@ -7,11 +7,7 @@ from torch import Tensor
 
 def correlation(prediction: Tensor, target: Tensor) -> Tensor:
     """Return Pearson's correlation of two vectors (N,), N >= 2, differentiable; 0 if one of them is constant."""
-    if prediction.shape != target.shape or prediction.ndim != 1 or len(prediction) < 2:
-        raise ValueError(
-            f"a correlation needs two vectors of one length, at least 2: not {tuple(prediction.shape)} "
-            f"and {tuple(target.shape)}"
-        )
+    _check(prediction, target, 2)
     p = prediction - prediction.mean()
     t = (target - target.mean()).to(p.dtype)
     tiny = float(torch.finfo(p.dtype).tiny) ** 0.5
@@ -32,26 +28,24 @@ def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return (1 - rho) / 4 + (1 - rho * rho) / 8
 
 
-def norm_in_norm(prediction: Tensor, target: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
+def norm_in_norm(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the norm-in-norm loss of two vectors (N,): 0 if they agree up to scale and offset, at most 1.
 
-    Both are centered and divided by their q-norm; the loss is the p-norm of their difference over its upper bound
-    2^max(1, 1/q) N^max(0, 1/p - 1/q), to the power of p.
+    Both are centered and divided by their norm; the loss is the 1-norm of their difference over its bound 2 sqrt(N).
 
-    Source: Li et al., ACM MM 2020 (LinearityIQA), section 3; IACA (arXiv 2302.11464) uses p = 1, q = 2.
+    Source: Li et al., ACM MM 2020 (LinearityIQA), section 3, with p = 1, q = 2 as in IACA (arXiv 2302.11464).
     """
-    if prediction.shape != target.shape or prediction.ndim != 1 or not len(prediction):
-        raise ValueError(
-            f"the loss needs two vectors of one length: not {tuple(prediction.shape)} and {tuple(target.shape)}"
-        )
+    _check(prediction, target, 1)
+    centered = (x - x.mean() for x in (prediction, target.to(prediction.dtype)))
+    p, t = (x / (torch.linalg.vector_norm(x) + 1e-8) for x in centered)
+    loss: Tensor = (p - t).abs().sum() / (2 * len(target) ** 0.5)
+    return loss
 
-    def normalized(x: Tensor) -> Tensor:
-        x = x - x.mean()
-        return x / (torch.linalg.vector_norm(x, q) + 1e-8)  # type: ignore[no-any-return]
 
-    bound = 2 ** max(1, 1 / q) * len(target) ** max(0, 1 / p - 1 / q)
-    distance = normalized(prediction) - normalized(target.to(prediction.dtype))
-    return (torch.linalg.vector_norm(distance, p) / bound) ** p  # type: ignore[no-any-return]
+def _check(prediction: Tensor, target: Tensor, least: int) -> None:
+    if prediction.shape != target.shape or prediction.ndim != 1 or len(prediction) < least:
+        shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"the loss needs two vectors of one length, at least {least}: not {shapes}")
 
 
 def order_loss(scores: Tensor, margin: float) -> Tensor:

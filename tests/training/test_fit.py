@@ -81,7 +81,7 @@ def test_the_file_is_what_was_fitted(rated, tmp_path):
     fitted = create_metric("iaca", weights=tmp_path)
     np.testing.assert_allclose(weight_of(fitted.network.output), weight, atol=1e-5)
     assert offset_of(fitted.network.output) == pytest.approx(offset, abs=1e-4)
-    assert result.after.low <= result.after.srcc <= result.after.high
+    assert result.after.low <= result.after.value <= result.after.high
 
 
 # Refusals

@@ -22,7 +22,7 @@ from lowlight_iqa.data import Rated, biq2021
 from lowlight_iqa.distributed import Ranks
 from lowlight_iqa.functional.resize import reduce
 from lowlight_iqa.training.degradations import RAMPS, degrade
-from lowlight_iqa.training.leiq.groups import LEVELS, cached_groups, group_loss, make_groups
+from lowlight_iqa.training.leiq.groups import LEVELS, PAIRS, cached_groups, group_loss, make_groups, make_pair
 from lowlight_iqa.training.pictures import Album, random_crop, random_view
 from lowlight_iqa.training.ratings import DATASETS, Ratings, read_ratings
 
@@ -239,6 +239,44 @@ def test_the_order_loss_sees_a_ramp_that_rises():
     assert group_loss(ramp, rising, targets, one) > group_loss(ramp, falling, targets, one) + 1
 
 
+@pytest.mark.parametrize("kind", sorted(set(PAIRS)))
+def test_the_second_of_a_pair_is_worse(kind):
+    rng = np.random.default_rng(0)
+    clean = lowlight_iqa.read_image(SAMPLES[2])[:, :96, :96].contiguous()
+    noise = lowlight_iqa.create_metric("noise")
+    for _ in range(5):
+        better, worse = make_pair(kind, clean, rng)
+        assert better.shape == worse.shape == clean.shape
+        if kind == "exposure":
+            assert worse.mean() < 0.9 * better.mean()
+        else:
+            assert noise(worse) > noise(better)
+        if kind == "noise alone":
+            assert worse.mean() == pytest.approx(0.5, abs=0.05)
+            assert better.mean() < 0.5 * clean.mean()
+
+
+def test_many_cached_pictures_take_little_more_than_their_own_memory(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)).save(tmp_path / "0.png")
+    for index in range(1, 300):
+        (tmp_path / f"{index}.png").hardlink_to(tmp_path / "0.png")
+    code = """
+import resource, sys
+from pathlib import Path
+from lowlight_iqa.training.pictures import Album
+album = Album(side=320)
+paths = sorted(Path(sys.argv[1]).iterdir())
+for path in paths[:20]:
+    album(path)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in paths[20:]:
+    album(path)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = int(subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, check=True).stdout)
+    assert grown * 1024 < 2 * 280 * 320 * 320 * 3
+
+
 def test_random_crops_stay_inside():
     picture = np.arange(50 * 70 * 3, dtype=np.uint8).reshape(50, 70, 3)
     for seed in range(20):
@@ -405,7 +443,11 @@ def test_an_album_beyond_its_limit_decodes_anew(data):
     paths = sorted((data / "images").iterdir())[:3]
     album = Album(limit=2 * 80 * 80 * 3)
     first = [album(path) for path in paths]
-    assert [album(path) is picture for path, picture in zip(paths, first, strict=True)] == [True, True, False]
+    assert [np.shares_memory(album(path), picture) for path, picture in zip(paths, first, strict=True)] == [
+        True,
+        True,
+        False,
+    ]
     np.testing.assert_array_equal(album(paths[2]), first[2])
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
-from ...card import Card
+from ...card import Card, license_of
 from ...functional.exportable import exporting
 from ...functional.logistic import logistic
 from ...functional.maps import spread
@@ -90,8 +90,7 @@ def checked_config(facts: Facts) -> Config:
         lower_better=False,
         score_range=(0.0, 1.0),
         typical_range=(0.827, 0.18),
-        license="research use; training data without a stated license (BIQ2021, MLE); trunk Apache-2.0; notice in "
-        "weights/bundled/NOTICE.bmqa",
+        license=license_of("bmqa", "BIQ2021, MLE"),
         gradient=_GRADIENT,
         piecewise=True,
         learned=True,

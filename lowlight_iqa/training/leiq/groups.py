@@ -15,7 +15,7 @@ from ...attributes import ATTRIBUTES
 from ...data import Rated
 from ...distributed import Ranks
 from ...wholefile import replacing
-from ..degradations import HALF, RAMPS, degrade, is_typical, mixture
+from ..degradations import HALF, RAMPS, Degradation, degrade, is_typical, mixture, render
 from ..loop import log
 from ..losses import order_loss, plcc_loss
 from ..pictures import Album, random_crop, to_tensor
@@ -27,6 +27,8 @@ LEVELS = 6  # pictures of a group: the clean one and five degraded ones
 # steps people may like or not notice have no margin.
 FULL_MARGIN = 0.4
 MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate": 0.0, "desaturate": 0.0}
+
+PAIRS = ("exposure", "exposure", "exposure", "noise", "noise", "noise alone")  # drawn from
 
 
 @dataclass(frozen=True)
@@ -177,3 +179,17 @@ def group_loss(
             row = torch.stack([row[:1].expand(LEVELS - 1), row[1:]], 1)
         loss = loss + order * order_loss(row, margin) / len(groups)
     return loss
+
+
+def make_pair(kind: str, clean: Tensor, rng: np.random.Generator) -> list[Tensor]:
+    """Make two pictures (3, H, W) of a clean one; the second, darker, noisier or uniform noise, should score lower."""
+    draw = rng.uniform
+    if kind == "noise alone":
+        noise = torch.from_numpy(rng.random(clean.shape, np.float32))
+        return [render(clean, Degradation(exposure=-3.32)), noise[: rng.choice((1, 3))].expand(3, -1, -1)]
+    stops = max(0.0, draw(-1.5, 4))
+    better = Degradation(exposure=-stops, gain=stops * draw(0, 1), noise=max(0.0, draw(-0.3, 0.3)))
+    darker, noisier = better.exposure - draw(0.7, 2.5), better.noise + draw(0.2, 0.6)
+    worse = replace(better, exposure=darker) if kind == "exposure" else replace(better, noise=noisier)
+    normal = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
+    return [render(clean, how, normal) for how in (better, worse)]

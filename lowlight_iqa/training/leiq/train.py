@@ -21,11 +21,12 @@ from ...evaluation.correlation import srcc
 from ...functional.logistic import fit_logistic
 from ...metrics.leiq import TASKS, Leiq, LeiqNetwork
 from ...registry import get_card
+from ..degradations import to_uint8
 from ..loop import Schedule, log, start_run, train, unfreeze
 from ..losses import plcc_loss
 from ..pictures import agreement, random_view, starting_trunk, to_tensor
-from .groups import LEVELS, Material, gather_material, group_loss
-from .heads import refit_attributes, settle_order, start_heads
+from .groups import LEVELS, PAIRS, Material, gather_material, group_loss, make_pair
+from .heads import refit_attributes, settle_order, start_heads, well_exposed
 from .recipe import Recipe
 
 
@@ -172,6 +173,7 @@ class Losses:
 
         Each picture is changed at random within the bound, then by one signed-gradient step, six times in ten toward a
         better score (Wong et al., ICLR 2020). Both versions' scores should agree with people and with each other.
+        A darker or noisier version of a well-exposed picture should score lower, and uniform noise lowest.
         """
         recipe, bound = self.recipe, self.recipe.bound / 255
         views, scores = self.drawn(rng)
@@ -195,8 +197,22 @@ class Losses:
         scores = scores.to(first.device)
         moved = ((second - first.detach()) / (first.detach().std() + 1e-6)).square().mean()
         losses = plcc_loss(first, scores), plcc_loss(second, scores)
+        order = self.order_of_pairs(network, rng, first.detach().std())
         figures = {"before": losses[0].item(), "attacked": losses[1].item(), "moved": moved.item() ** 0.5}
-        return losses[0] + losses[1] + recipe.steady * moved, figures
+        return losses[0] + losses[1] + recipe.steady * moved + recipe.order * order, figures
+
+    def order_of_pairs(self, network: LeiqNetwork, rng: np.random.Generator, spread: Tensor) -> Tensor:
+        """Return the squared hinge loss of pairs (``make_pair``), the first .3 ``spread`` above the second."""
+        pairs: list[Tensor] = []
+        lit = well_exposed(self.material, self.recipe)
+        for _ in range(self.recipe.rated // 4 if lit else 0):
+            view = random_view(self.material.album(lit[rng.integers(len(lit))].path), self.recipe.crop, rng)
+            pairs += make_pair(rng.choice(PAIRS), to_tensor([view])[0], rng)
+        if not pairs:
+            return torch.zeros_like(spread)
+        better, worse = self.outputs(network, [to_uint8(x) for x in pairs])["mos"].view(-1, 2).T
+        loss: Tensor = (0.3 - (better - worse) / spread).relu().square().mean()
+        return loss
 
     def of_both(
         self, network: LeiqNetwork, rng: np.random.Generator, ranks: Ranks

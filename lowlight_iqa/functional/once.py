@@ -15,7 +15,12 @@ from torch import Tensor
 
 
 def once(x: Tensor, name: str) -> Tensor:
-    """Return x; to differentiate a gradient that has passed through it is refused in the name of ``name``."""
+    """Return x; to differentiate a gradient that has passed through it is refused in the name of ``name``.
+
+    Example:
+        >>> once(torch.ones(2), "niqe")
+        tensor([1., 1.])
+    """
     return x if torch.compiler.is_compiling() else _Once.apply(x, name)  # type: ignore[no-untyped-call]
 
 

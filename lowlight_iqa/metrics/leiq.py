@@ -139,7 +139,7 @@ class LeiqNetwork(nn.Module):
         looks=2,
         sees=("exposure", "noise"),
         preprocessing="shorter side reduced to 320 where it is larger, bilinear, antialiased",
-        blind_spots="as leiq, which agrees more with people",
+        blind_spots="as leiq",
         datasets=("BIQ2021", "LOL"),
         base_model="timm/tf_efficientnet_lite2.in1k",
         trained_on="9,054 pictures of BIQ2021's training list with people's scores (MOS), each changed by up to 4/255 "

@@ -31,7 +31,7 @@ def plcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
 def norm_in_norm(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the norm-in-norm loss of two vectors (N,): 0 if they agree up to scale and offset, at most 1.
 
-    Both are centered and divided by their norm; the loss is the 1-norm of their difference over its bound 2 sqrt(N).
+    Both are centered and normalized; the loss is the 1-norm of their difference over its bound 2 sqrt(N).
 
     Source: Li et al., ACM MM 2020 (LinearityIQA), section 3, with p = 1, q = 2 as in IACA (arXiv 2302.11464).
     """

@@ -28,7 +28,7 @@ LEVELS = 6  # pictures of a group: the clean one and five degraded ones
 FULL_MARGIN = 0.4
 MARGIN = {"mixture": 0.3, "jpeg": 0.2, "lift": 0.0, "halo": 0.0, "oversaturate": 0.0, "desaturate": 0.0}
 
-PAIRS = ("exposure", "exposure", "exposure", "noise", "noise", "noise alone")  # drawn from
+PAIRS = ("exposure", "exposure", "exposure", "noise", "noise", "noise alone")
 
 
 @dataclass(frozen=True)

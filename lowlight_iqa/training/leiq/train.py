@@ -173,7 +173,7 @@ class Losses:
 
         Each picture is changed at random within the bound, then by one signed-gradient step, six times in ten toward a
         better score (Wong et al., ICLR 2020). Both versions' scores should agree with people and with each other.
-        A darker or noisier version of a well-exposed picture should score lower, and uniform noise lowest.
+        The second picture of ``make_pair`` should score lower.
         """
         recipe, bound = self.recipe, self.recipe.bound / 255
         views, scores = self.drawn(rng)
@@ -202,7 +202,7 @@ class Losses:
         return losses[0] + losses[1] + recipe.steady * moved + recipe.order * order, figures
 
     def order_of_pairs(self, network: LeiqNetwork, rng: np.random.Generator, spread: Tensor) -> Tensor:
-        """Return the squared hinge loss of pairs (``make_pair``), the first .3 ``spread`` above the second."""
+        """Return the squared hinge loss of pairs, the first .3 ``spread`` above the second."""
         pairs: list[Tensor] = []
         lit = well_exposed(self.material, self.recipe)
         for _ in range(self.recipe.rated // 4 if lit else 0):

@@ -81,7 +81,7 @@ class Proof:
         """What the figures of a run depend on."""
         settings = asdict(replace(self.settings, random_crops=run.random_crops, seed=run.seed))
         facts = {**settings, **asdict(run), "pictures": PICTURES}
-        facts["metrics"] = {name: get_card(name).sha256[:8] for name, _ in run.terms if name != "fidelity"}
+        facts["metrics"] = {name: self.runs.weights[name] for name, _ in run.terms if name != "fidelity"}
         return json.dumps(facts, sort_keys=True)
 
     def reached(self, run: Run) -> dict[str, np.ndarray]:
@@ -249,17 +249,27 @@ def figure_table(proof: Proof, runs: Sequence[Run]) -> str:
 
 
 def score_table(proof: Proof, runs: Sequence[Run]) -> str:
-    """Each run's mean scores; in italics those that it was trained on."""
+    """Each run's mean scores, below those of the pictures themselves."""
     lit = [proof.runs.known[label] for label in LIT]
     reached = {run: proof.reached(run) for run in runs}
     names = scored_by([*lit, *reached.values()])
     rows = [[label, *(f"{scores[name]:.3g}" for name in names)] for label, scores in zip(LIT, lit, strict=True)]
-    for run, figures in reached.items():
-        cells = {name: f"{figures[name].mean():.3g} ± {figures[name].std(ddof=1):.2g}" for name in names}
-        cells.update({name: f"*{cells[name]}*" for name, _ in run.terms if name in cells})
-        rows.append([run.label, *cells.values()])
-    signs = [f"{name} {'↓' if get_card(name).lower_better else '↑'}" for name in names]
-    return table(["loss", *signs], rows)
+    rows += [[run.label, *score_cells(figures, names, run.terms)] for run, figures in reached.items()]
+    return table(["loss", *signs(names)], rows)
+
+
+def score_cells(
+    figures: Mapping[str, np.ndarray], names: Sequence[str], terms: Sequence[tuple[str, float]]
+) -> list[str]:
+    """Mean and deviation of scores over the seeds; in italics those of metrics that were trained on."""
+    trained = dict(terms)
+    cells = {name: f"{figures[name].mean():.3g} ± {figures[name].std(ddof=1):.2g}" for name in names}
+    return [f"*{text}*" if name in trained else text for name, text in cells.items()]
+
+
+def signs(names: Sequence[str]) -> list[str]:
+    """Names of metrics, each with an arrow toward the better scores."""
+    return [f"{name} {'↓' if get_card(name).lower_better else '↑'}" for name in names]
 
 
 def verdict(proof: Proof) -> str:

@@ -21,13 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from enhancement import FIGURES, HELD_OUT, ROOT, available, cell, closeness, mean_scores, table
+from enhancement import FIGURES, HELD_OUT, ROOT, available, cell, closeness, mean_scores, score_cells, signs, table
 from runs import Runs, over_seeds, scored_by
 from torch import Tensor, nn
 from train_enhancer import files, read_pictures
 
 from lowlight_iqa import Metric, list_metrics
-from lowlight_iqa.registry import get_card
 
 TRAINED = ("leiq-robust", "leiq", "iaca", "niqe")
 LEADER = "niqe"  # every other one is also tried beside it
@@ -153,7 +152,7 @@ class Study:
 
     def run(self, *terms: tuple[str, float], choosing: bool = False, seed: int = 0) -> Run:
         """Describe a run with this study's settings."""
-        weights = "+".join(get_card(name).sha256[:8] for name, _ in terms)
+        weights = "+".join(self.runs.weights[name] for name, _ in terms)
         return Run(terms, choosing, seed, self.steps, weights=weights)
 
     def make(self, run: Run) -> Mapping[str, float]:
@@ -203,16 +202,11 @@ def report(study: Study) -> str:
         for run, found in reached.items()
     ]
     names = scored_by(reached.values())
-    scores = []
-    for run, found in reached.items():
-        cells = {name: f"{found[name].mean():.3g} ± {found[name].std(ddof=1):.2g}" for name in names}
-        cells.update({name: f"*{cells[name]}*" for name, _ in run.terms if name in cells})
-        scores.append([run.label, *cells.values()])
-    signs = [f"{name} {'↓' if get_card(name).lower_better else '↑'}" for name in names]
+    scores = [[run.label, *score_cells(found, names, run.terms)] for run, found in reached.items()]
     return (
         f"{table(['loss, six held-out training pairs, one seed', *heads], offered)}\n"
         f"{table(['loss, eval15, three seeds', *heads], figures)}\n"
-        f"{table(['mean scores on eval15; in italics: trained on', *signs], scores)}"
+        f"{table(['mean scores on eval15; in italics: trained on', *signs(names)], scores)}"
     )
 
 

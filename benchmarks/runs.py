@@ -24,7 +24,7 @@ class Runs:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         self.known: dict[str, Figures] = {}
         for row in map(json.loads, lines):
-            stale = {name for name, weights in row.get("weights", {}).items() if weights != self.weights.get(name)}
+            stale = {name for name, weights in row["weights"].items() if weights != self.weights.get(name)}
             self.known[row["key"]] = {name: value for name, value in row["figures"].items() if name not in stale}
 
     def note(self, label: str, key: str, figures: Figures) -> None:

@@ -71,7 +71,7 @@ class LogisticFit:
 
 
 def figure(
-    of: Callable[[Vector, Vector], float], scores: Vector, labels: Vector, groups: Sequence[Hashable], draws: int
+    of: Callable[[Vector, Vector], float], scores: Vector, labels: Vector, groups: Sequence[Hashable], draws: int = 1000
 ) -> Figure:
     """Return a figure with its interval over resampled scenes, or pictures if scenes are few; NaN for equal labels."""
     return _figures(lambda s, y: np.array([of(s, y)]), scores, labels, groups, draws)[0]

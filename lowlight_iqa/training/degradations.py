@@ -57,6 +57,10 @@ RAMPS: dict[str, tuple[Degradation, ...]] = {
     ),
 }
 
+# Down to almost black: without the last two steps, black pictures would score above dark ones.
+LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32, -6.0, -8.5))
+TENTH = 3  # index of a tenth of the exposure
+
 
 def mixture(rng: np.random.Generator) -> Degradation:
     """Draw a random degradation of an enhanced low-light picture: every part of the model acts or not."""

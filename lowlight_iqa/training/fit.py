@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from ..data import Rated, load
-from ..evaluation.correlation import interval, srcc
-from ..evaluation.figures import Figure
+from ..evaluation.correlation import srcc
+from ..evaluation.figures import Figure, figure
 from ..functional.logistic import fit_logistic
 from ..metric import Metric
 from ..metrics.bmqa import Bmqa
@@ -119,7 +119,7 @@ def fit(
         raise ValueError(f"{name} gives every picture of {data} the same score; give different pictures")
 
     predicted = cross_validated(z, prior, ratings, scenes)
-    before, after = (agreement(values, ratings, scenes) for values in (z @ prior, predicted))
+    before, after = (figure(srcc, values, ratings, scenes) for values in (z @ prior, predicted))
     check_agreement(before, after, predicted, ratings, data)
 
     strength = best_strength(z, prior, ratings, scenes)
@@ -184,11 +184,6 @@ def chance_of(predicted: np.ndarray, ratings: np.ndarray) -> float:
     return float(1 + as_good) / (1 + DRAWS)
 
 
-def agreement(scores: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Figure:
-    """Return the SRCC of scores with ratings; its interval is from a bootstrap of whole scenes."""
-    return Figure(srcc(scores, ratings), *interval(srcc, scores, ratings, groups=scenes))
-
-
 def gain(before: np.ndarray, after: np.ndarray, ratings: np.ndarray, scenes: Sequence[str]) -> Figure:
     """Return the difference in SRCC of ``after`` and ``before``, both on the same resamples."""
 
@@ -196,8 +191,7 @@ def gain(before: np.ndarray, after: np.ndarray, ratings: np.ndarray, scenes: Seq
         chosen = rows.astype(int)
         return srcc(after[chosen], labels) - srcc(before[chosen], labels)
 
-    rows = np.arange(len(ratings))
-    return Figure(difference(rows, ratings), *interval(difference, rows, ratings, groups=scenes))
+    return figure(difference, np.arange(float(len(ratings))), ratings, scenes)
 
 
 # The fit

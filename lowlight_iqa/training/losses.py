@@ -44,8 +44,10 @@ def norm_in_norm(prediction: Tensor, target: Tensor) -> Tensor:
 
 def _check(prediction: Tensor, target: Tensor, least: int) -> None:
     if prediction.shape != target.shape or prediction.ndim != 1 or len(prediction) < least:
-        shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"the loss needs two vectors of one length, at least {least}: not {shapes}")
+        raise ValueError(
+            f"the loss needs two vectors of one length, at least {least}: not {tuple(prediction.shape)} "
+            f"and {tuple(target.shape)}"
+        )
 
 
 def order_loss(scores: Tensor, margin: float) -> Tensor:

@@ -62,7 +62,7 @@ class Album:
 
     def __init__(self, limit: int = 4 << 30, side: int = SHORT_SIDE) -> None:
         self._side = side
-        # Bytes: small allocations of arrays would split the heap and take six times the memory.
+        # Bytes: small allocations of arrays would split the heap, at six times the memory.
         self._cached: dict[Path, tuple[bytes, tuple[int, ...]]] = {}
         self._room = limit
 

@@ -11,6 +11,8 @@ from support import PICTURES
 
 from lowlight_iqa import create_metric, read_image
 from lowlight_iqa.cli.main import main
+from lowlight_iqa.evaluation.correlation import srcc
+from lowlight_iqa.evaluation.figures import figure
 from lowlight_iqa.training import fit as module
 from lowlight_iqa.training.degradations import RAMPS, degrade
 from lowlight_iqa.training.fit import cross_validated, fit, folds_of, solve
@@ -103,7 +105,7 @@ def test_ratings_without_sense_pass_seldom():
     for _ in range(10):
         z, prior, ratings = rng.normal(size=(60, 80)), rng.normal(size=80), rng.normal(size=60)
         predicted = cross_validated(z, prior, ratings, scenes)
-        before, after = (module.agreement(v, ratings, scenes) for v in (z @ prior, predicted))
+        before, after = (figure(srcc, v, ratings, scenes) for v in (z @ prior, predicted))
         try:
             module.check_agreement(before, after, predicted, ratings, "made up")
             passed += 1

@@ -15,7 +15,7 @@ from ...attributes import ATTRIBUTES
 from ...data import Rated
 from ...distributed import Ranks
 from ...wholefile import replacing
-from ..degradations import HALF, RAMPS, Degradation, degrade, is_typical, mixture, render
+from ..degradations import HALF, LADDER, RAMPS, TENTH, Degradation, degrade, is_typical, mixture, render
 from ..loop import log
 from ..losses import order_loss, plcc_loss
 from ..pictures import Album, random_crop, to_tensor
@@ -186,7 +186,7 @@ def make_pair(kind: str, clean: Tensor, rng: np.random.Generator) -> list[Tensor
     draw = rng.uniform
     if kind == "noise alone":
         noise = torch.from_numpy(rng.random(clean.shape, np.float32))
-        return [render(clean, Degradation(exposure=-3.32)), noise[: rng.choice((1, 3))].expand(3, -1, -1)]
+        return [render(clean, LADDER[TENTH]), noise[: rng.choice((1, 3))].expand(3, -1, -1)]
     stops = max(0.0, draw(-1.5, 4))
     better = Degradation(exposure=-stops, gain=stops * draw(0, 1), noise=max(0.0, draw(-0.3, 0.3)))
     darker, noisier = better.exposure - draw(0.7, 2.5), better.noise + draw(0.2, 0.6)

@@ -13,17 +13,13 @@ from torch import Tensor, nn
 from ...attributes import ATTRIBUTES
 from ...data import Rated
 from ...metrics.leiq import LeiqNetwork
-from ..degradations import Degradation, render
+from ..degradations import LADDER, TENTH, render
 from ..linear import adjust, layers_of, weight_of
 from ..loop import log
 from ..pictures import Album, to_tensor
 from .groups import Group, Material
 from .recipe import Recipe
 
-# Down to almost black: without the last two steps, black pictures would score above dark ones.
-LADDER = tuple(Degradation(exposure=stops) for stops in (0.0, -1.0, -2.32, -3.32, -4.32, -6.0, -8.5))
-
-TENTH = 3  # index of a tenth of the exposure
 NOISE_SIDES = (512, 384, 384, 256, 256, 256, 128, 128, 128)
 
 

@@ -8,6 +8,7 @@ head orders exposures. See docs/leiq.md.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ...attributes import ATTRIBUTES
 from ...card import Card
+from ...data import Rated
 from ...distributed import Ranks
 from ...evaluation.correlation import srcc
 from ...functional.logistic import fit_logistic
@@ -195,18 +197,24 @@ class Losses:
 
         first, second = ranks.gather(first), ranks.gather(second)
         scores = scores.to(first.device)
-        moved = ((second - first.detach()) / (first.detach().std() + 1e-6)).square().mean()
+        spread = first.detach().std() + 1e-6
+        moved = ((second - first.detach()) / spread).square().mean()
         losses = plcc_loss(first, scores), plcc_loss(second, scores)
-        order = self.order_of_pairs(network, rng, first.detach().std())
+        order = self.order_of_pairs(network, rng, spread)
         figures = {"before": losses[0].item(), "attacked": losses[1].item(), "moved": moved.item() ** 0.5}
         return losses[0] + losses[1] + recipe.steady * moved + recipe.order * order, figures
+
+    @cached_property
+    def lit(self) -> list[Rated]:
+        """The pictures of pairs."""
+        return well_exposed(self.material, self.recipe)
 
     def order_of_pairs(self, network: LeiqNetwork, rng: np.random.Generator, spread: Tensor) -> Tensor:
         """Return the squared hinge loss of pairs, the first .3 ``spread`` above the second."""
         pairs: list[Tensor] = []
-        lit = well_exposed(self.material, self.recipe)
-        for _ in range(self.recipe.rated // 4 if lit else 0):
-            view = random_view(self.material.album(lit[rng.integers(len(lit))].path), self.recipe.crop, rng)
+        for _ in range(self.recipe.rated // 4 if self.lit else 0):
+            path = self.lit[rng.integers(len(self.lit))].path
+            view = random_view(self.material.album(path), self.recipe.crop, rng)
             pairs += make_pair(rng.choice(PAIRS), to_tensor([view])[0], rng)
         if not pairs:
             return torch.zeros_like(spread)
